@@ -1,0 +1,1 @@
+"""The command line: ./aihub, or `python -m aihub_backup.cli`."""

@@ -1,0 +1,145 @@
+"""`aihub backup`: run, list, show, verify, cancel and delete backups, through the same services as the API."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aihub_backup.cli import console, facts, output, waiting
+from aihub_backup.cli.exits import Exit
+from aihub_backup.cli.parser import command, verb
+
+if TYPE_CHECKING:
+    from backups.models import Backup
+
+LISTED = ("id", "created_at", "type", "status", "size_bytes", "stored_bytes", "label")
+
+
+def main(words: Sequence[str]) -> int:
+    """Do the verb; exit code as in `exits`."""
+    options = _parser().parse_args(words)
+    with console.opened(options.home):
+        return int(VERBS[options.verb](options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command("backup")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verb(verbs, "run", "back sources up now; without names, all that the type means")
+    run.add_argument("sources", nargs="*", metavar="SOURCE", help="name or id")
+    run.add_argument("--type", default="incremental", help="full, incremental, differential, files, database, …")
+    run.add_argument("--repository", metavar="NAME", help="where to (default: the source's, or the only one)")
+    run.add_argument("--label", default="", help="a name for this backup")
+    run.add_argument("--verify", type=int, choices=(0, 1, 2, 3), help="check it afterwards at this level")
+    waiting.add_options(run)
+    listed = verb(verbs, "list", "the newest backups")
+    listed.add_argument("--limit", type=int, default=20, metavar="N")
+    listed.add_argument("--status", help="only these states, with commas")
+    verb(verbs, "show", "one backup").add_argument("backup", metavar="ID")
+    verify = verb(verbs, "verify", "check that what was stored is whole")
+    verify.add_argument("backup", metavar="ID")
+    verify.add_argument("--level", type=int, choices=(1, 2, 3), default=2, help="1 listed, 2 hashed, 3 decrypted")
+    waiting.add_options(verify)
+    for name, what in (("cancel", "end a running backup"), ("delete", "forget the recovery points of a backup")):
+        deed = verb(verbs, name, what)
+        deed.add_argument("backup", metavar="ID")
+        deed.add_argument("--reason", default="", help="for the audit")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from backups.models import Repository, Source, Trigger
+    from backups.services import backups, lookup
+
+    sources = [lookup.find(Source.objects.all(), name) for name in options.sources] or None
+    repository = lookup.find(Repository.objects.all(), options.repository) if options.repository else None
+    backup = backups.request(
+        options.type,
+        by=console.actor(),
+        trigger=Trigger.COMMAND,
+        sources=sources,
+        repository=repository,
+        label=options.label,
+        verify=options.verify,
+    )
+    if options.wait:
+        waiting.until_ended(f"backup {backup.pk}", lambda: _look(backup), options.timeout)
+    return _show_one(options, backup, ended=options.wait)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from backups.services import backups
+
+    rows = backups.listing()
+    if options.status:
+        rows = rows.filter(state__in=options.status.split(","))
+    found = [facts.of_backup(backup) for backup in rows[: options.limit]]
+    if options.json:
+        output.result_json(found)
+    else:
+        output.result(facts.table(LISTED, found))
+    return Exit.OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    from backups.services import backups
+
+    return _show_one(options, backups.get(options.backup))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from backups.models import Trigger
+    from backups.services import backups, verifications
+
+    backup = backups.get(options.backup)
+    checks = verifications.request(backup, level=options.level, by=console.actor(), trigger=Trigger.COMMAND)
+    if options.wait:
+        for check in checks:
+            waiting.until_ended(f"verification {check.pk}", lambda c=check: _look_at_check(c), options.timeout)  # type: ignore[misc]
+    found = [facts.of_verification(check) for check in checks]
+    if options.json:
+        output.result_json(found)
+    else:
+        output.result("\n".join(map(facts.lines_of_verification, found)))
+    return facts.exit_code(found) if options.wait else Exit.OK
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from backups.services import backups
+
+    backup = backups.get(options.backup)
+    return _show_one(options, backups.cancel(backup, by=console.actor(), reason=options.reason))
+
+
+def _delete(options: argparse.Namespace) -> int:
+    from backups.services import backups
+
+    backup = backups.get(options.backup)
+    return _show_one(options, backups.delete(backup, by=console.actor(), reason=options.reason))
+
+
+def _show_one(options: argparse.Namespace, backup: Backup, *, ended: bool = False) -> int:
+    from backups.services import backups
+
+    found = facts.of_backup(backups.get(backup.pk))
+    if options.json:
+        output.result_json(found)
+    else:
+        output.result(facts.lines_of_backup(found))
+    return facts.exit_code([found]) if ended else Exit.OK
+
+
+def _look(backup: Backup) -> tuple[bool, str, dict[str, Any]]:
+    from backups.services import backups
+
+    now = backups.get(backup.pk)
+    return not now.active, now.state, backups.progress(now)
+
+
+def _look_at_check(check: Any) -> tuple[bool, str, dict[str, Any]]:
+    check.refresh_from_db()
+    return check.finished_at is not None, check.state, dict(check.job.progress) if check.job else {}
+
+
+VERBS = {"run": _run, "list": _list, "show": _show, "verify": _verify, "cancel": _cancel, "delete": _delete}

@@ -1,0 +1,189 @@
+"""What the doctor looks at. Each examination yields findings: a fixed id, a state, a sentence, and the cure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SPACE_WARN, SPACE_FAIL = 2 * 10**9, 2 * 10**8  # bytes left where the console keeps its data
+SILENCE = timedelta(minutes=5)  # of a worker or of the scheduler, before we say so
+STUCK = timedelta(minutes=5)  # that a job may wait although a worker is alive
+
+
+class Finding(NamedTuple):
+    """One thing looked at. `state` is ok, warn or fail."""
+
+    id: str
+    state: str
+    text: str
+    cure: str = ""
+
+
+def of_the_machine() -> Iterator[Finding]:
+    """Python and the libraries it brings."""
+    version = sys.version.split()[0]
+    yield Finding("python", "ok", f"Python {version} at {sys.executable}")
+    old = sqlite3.sqlite_version_info < (3, 37, 0)
+    cure = "use a Python with a newer SQLite, or PostgreSQL as the console's database"
+    yield Finding("sqlite", "warn" if old else "ok", f"SQLite {sqlite3.sqlite_version}", cure)
+
+
+def of_the_home(settings: Any) -> Iterator[Finding]:
+    """The directory the console lives in: permissions, space, keys."""
+    home = Path(settings.AIHUB_HOME)
+    yield _permissions("home", home, 0o700)
+    yield _space(home)
+    keys = home / "keys"
+    for path in sorted(keys.iterdir()) if keys.is_dir() else []:
+        yield _permissions("keys", path, 0o600)
+    if not settings.AIHUB_APP_KEYS:
+        yield Finding("keys", "fail", "the application key is missing", "set AIHUB_APP_KEYS or AIHUB_APP_KEYS_FILE")
+
+
+def of_the_services(settings: Any) -> Iterator[Finding]:
+    """Database, cache, broker, workers, scheduler, jobs: each one apart, so that one broken hides no other."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aihub_backup.settings")
+    import django
+
+    django.setup()
+    database = list(_guarded("database", _database))
+    yield from database
+    yield from _guarded("broker", _broker)
+    yield _supervisor(Path(settings.AIHUB_HOME))
+    if all(finding.state != "fail" for finding in database):
+        for name, look in (("cache", _cache), ("workers", _workers), ("scheduler", _scheduler), ("jobs", _jobs)):
+            yield from _guarded(name, look)
+
+
+def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings, or the error as one: drivers and brokers have errors of their own."""
+    from aihub_backup.core.redaction import scrub
+
+    try:
+        yield from look()
+    except Exception as error:  # whatever it is, the person wants to read it here and see the rest too
+        text = scrub(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+        yield Finding(name, "fail", text, "start the console once with `aihub up`, or mend what the sentence names")
+
+
+def _permissions(name: str, path: Path, most: int) -> Finding:
+    facts = path.stat()
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & ~most:
+        return Finding(name, "fail", f"{path} has mode {mode:o}: others can reach it", f"chmod {most:o} {path}")
+    if facts.st_uid != os.geteuid() and os.geteuid() != 0:
+        return Finding(name, "fail", f"{path} belongs to another account", "run the console as its owner")
+    return Finding(name, "ok", f"{path} (mode {mode:o})")
+
+
+def _space(home: Path) -> Finding:
+    from aihub_backup.cli import output
+
+    left = shutil.disk_usage(home).free
+    state = "fail" if left < SPACE_FAIL else "warn" if left < SPACE_WARN else "ok"
+    return Finding("space", state, f"{output.size(left)} left at {home}", "make room: the database cannot grow")
+
+
+def _database() -> Iterator[Finding]:
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    waiting = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    if waiting:
+        yield Finding("database", "fail", f"{waiting} migrations are waiting", "aihub up, or aihub manage migrate")
+        return
+    yield Finding("database", "ok", f"{connection.vendor}, migrated")
+    if connection.vendor == "sqlite":
+        yield _sqlite_health(connection)
+
+
+def _sqlite_health(connection: Any) -> Finding:
+    with connection.cursor() as cursor:
+        answers = {name: _pragma(cursor, name) for name in ("journal_mode", "synchronous", "quick_check")}
+    if answers["quick_check"] != "ok":
+        return Finding(
+            "database", "fail", f"SQLite says: {answers['quick_check']}", "restore console.sqlite3 from a copy"
+        )
+    sound = answers["journal_mode"] == "wal" and int(answers["synchronous"]) >= 2
+    cure = "do not change these pragmas: a power cut could lose a job's state"
+    return Finding("durability", "ok" if sound else "warn", f"journal {answers['journal_mode']}, full sync", cure)
+
+
+def _pragma(cursor: Any, name: str) -> str:
+    cursor.execute(f"PRAGMA {name}")
+    return str(cursor.fetchone()[0])
+
+
+def _cache() -> Iterator[Finding]:
+    from django.conf import settings
+    from django.core.cache import cache
+
+    cache.set("aihub-doctor", "here", 30)
+    works = cache.get("aihub-doctor") == "here"
+    kind = settings.CACHES["default"]["BACKEND"].rpartition(".")[2]
+    yield Finding("cache", "ok" if works else "warn", kind, "pages are slower without it; nothing else suffers")
+
+
+def _broker() -> Iterator[Finding]:
+    from celery import current_app
+
+    with current_app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        yield Finding("broker", "ok", str(connection.transport_cls or connection.transport.driver_type))
+
+
+def _supervisor(home: Path) -> Finding:
+    from aihub_backup.cli import place
+
+    owner = place.owner(home)
+    if owner is None:
+        return Finding("console", "warn", "no `aihub up` serves this home", "start it: aihub up")
+    return Finding("console", "ok", f"`aihub up` runs as process {owner}")
+
+
+def _workers() -> Iterator[Finding]:
+    from aihub_backup.core.models import Node
+
+    nodes = list(Node.objects.filter(enabled=True))
+    if not nodes:
+        yield Finding("workers", "warn", "no worker has ever shown itself", "start one: aihub up")
+    for node in nodes:
+        seen = f"{node.name} was seen {_ago(node.seen_at)}"
+        yield Finding("workers", "ok" if node.alive else "warn", seen, "start its worker, or disable the node")
+
+
+def _scheduler() -> Iterator[Finding]:
+    from django.db.models import Max
+    from django_celery_beat.models import PeriodicTask
+
+    last = PeriodicTask.objects.filter(enabled=True).aggregate(last=Max("last_run_at"))["last"]
+    fresh = last is not None and _age(last) < SILENCE
+    yield Finding("scheduler", "ok" if fresh else "warn", f"ran something {_ago(last)}", "start it: aihub up")
+
+
+def _jobs() -> Iterator[Finding]:
+    from aihub_backup.core.models import Job
+
+    states = {state: Job.objects.filter(state=state).count() for state in ("queued", "running", "committing")}
+    oldest = Job.objects.filter(state="queued").order_by("created_at").first()
+    stuck = oldest is not None and _age(oldest.created_at) > STUCK
+    text = ", ".join(f"{count} {state}" for state, count in states.items())
+    yield Finding("jobs", "warn" if stuck else "ok", text, "a job waits long: is a worker for its queue alive?")
+
+
+def _age(moment: datetime) -> timedelta:
+    from django.utils import timezone
+
+    return timezone.now() - moment
+
+
+def _ago(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{_age(moment).total_seconds():.0f} s ago"

@@ -1,0 +1,64 @@
+"""Where this console lives: its home directory, its settings, and the lock that lets one `up` run there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aihub_backup.cli.exits import CommandFailed, Exit
+
+
+def settings(home: str | None = None) -> Any:
+    """The console's settings, without loading any app. CommandFailed with their own sentence when one is wrong."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    if home is not None:
+        os.environ["AIHUB_HOME"] = os.path.abspath(home)
+    try:
+        from aihub_backup import settings as found
+    except ImproperlyConfigured as error:
+        raise CommandFailed(str(error), Exit.USAGE) from None
+    return found
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the home for one supervisor. The kernel lets go when the process ends, however it ends."""
+    descriptor = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, home)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def owner(home: Path) -> int | None:
+    """The process that serves this home; None when none does."""
+    try:
+        descriptor = os.open(home / "up.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(descriptor, 32, 0).decode().strip() or 0)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _lock(descriptor: int, home: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        message = (
+            f"{home} is already served by another `aihub up` (process {owner}); stop that one or use another --home."
+        )
+        raise CommandFailed(message, Exit.CONFLICT) from None

@@ -1,0 +1,229 @@
+"""`aihub storage`, `aihub repository`, `aihub source`: say what is protected and where it is kept."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aihub_backup.cli import console, output
+from aihub_backup.cli.exits import CommandFailed, Exit
+from aihub_backup.cli.parser import command, verb
+
+Deed = Callable[[argparse.Namespace], int]
+
+
+def storage(words: Sequence[str]) -> int:
+    """Places for objects."""
+    parser, verbs = _noun("storage")
+    _add_options(verb(verbs, "add", "add a place"), "local")
+    verb(verbs, "list", "all places")
+    return _do(parser, words, {"add": _add_storage, "list": _list_storages})
+
+
+def repository(words: Sequence[str]) -> int:
+    """Repositories in storages."""
+    parser, verbs = _noun("repository")
+    create = verb(verbs, "create", "make a repository; shows its recovery kit once")
+    create.add_argument("name")
+    create.add_argument("--storage", required=True, metavar="NAME")
+    create.add_argument("--kit", metavar="FILE", help="write the recovery kit there instead of showing it")
+    create.add_argument("--waive-kit", action="store_true", help="accept backups though nobody proved the kit")
+    verb(verbs, "prove", "show that the printed recovery code opens it (asks, or reads stdin)").add_argument("name")
+    verb(verbs, "list", "all repositories")
+    return _do(parser, words, {"create": _create, "prove": _prove, "list": _list_repositories})
+
+
+def source(words: Sequence[str]) -> int:
+    """What is protected."""
+    parser, verbs = _noun("source")
+    add = verb(verbs, "add", "add something to protect")
+    _add_options(add, "files")
+    add.add_argument("--repository", metavar="NAME", help="where its backups go (default: the only one)")
+    verb(verbs, "list", "all sources")
+    return _do(parser, words, {"add": _add_source, "list": _list_sources})
+
+
+def _noun(name: str) -> tuple[argparse.ArgumentParser, Any]:
+    parser = command(name)
+    return parser, parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+
+def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
+    parser.add_argument("name")
+    parser.add_argument("--kind", default=kind, help=f"its kind (default: {kind})")
+    parser.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], help="repeat it for a list")
+    parser.add_argument(
+        "--secret-file", metavar="NAME=FILE", action="append", default=[], help="an option whose value is in a file"
+    )
+
+
+def _do(parser: argparse.ArgumentParser, words: Sequence[str], verbs: Mapping[str, Deed]) -> int:
+    options = parser.parse_args(words)
+    with console.opened(options.home):
+        return verbs[options.verb](options)
+
+
+# --- deeds ------------------------------------------------------------------------------------------------------------
+
+
+def _add_storage(options: argparse.Namespace) -> int:
+    from backups.kinds import STORAGES
+    from backups.services import storages
+
+    values = _values(options, STORAGES.load(options.kind).Options)
+    made = storages.create(options.name, options.kind, values, by=console.actor())
+    return _made(options, made, "storage")
+
+
+def _add_source(options: argparse.Namespace) -> int:
+    from backups.kinds import STRATEGIES
+    from backups.models import Repository
+    from backups.services import lookup, sources
+
+    values = _values(options, STRATEGIES.load(options.kind).Options)
+    where = lookup.find(Repository.objects.all(), options.repository) if options.repository else None
+    made = sources.create(options.name, options.kind, values, by=console.actor(), repository=where)
+    return _made(options, made, "source")
+
+
+def _create(options: argparse.Namespace) -> int:
+    from backups.models import Storage
+    from backups.services import lookup, repositories
+
+    place = lookup.find(Storage.objects.all(), options.storage)
+    if options.kit and os.path.exists(options.kit):
+        raise CommandFailed(f"{options.kit} exists already; the kit is not written over anything.", Exit.USAGE)
+    kit = repositories.create(options.name, place, by=console.actor(), waive_kit=options.waive_kit)
+    _hand_over(options, kit)
+    return Exit.OK
+
+
+def _hand_over(options: argparse.Namespace, kit: Any) -> None:
+    """The kit goes to the person, once: into a file only they can read, or to stdout."""
+    facts = {"id": str(kit.repository.pk), "name": kit.repository.name, "repository_id": kit.repository_id}
+    if options.kit:
+        descriptor = os.open(options.kit, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(kit.text)
+        facts["kit_file"] = os.path.abspath(options.kit)
+    elif options.json:
+        facts["recovery_code"] = kit.code
+    if options.json:
+        output.result_json(facts)
+    else:
+        output.result(f"the repository “{options.name}” is made" if options.kit else kit.text)
+    if not options.waive_kit:
+        output.say(f"Now prove that the code is kept: aihub repository prove {options.name!r}")
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from backups.models import Repository
+    from backups.services import lookup, repositories
+
+    found = lookup.find(Repository.objects.all(), options.name)
+    repositories.prove_kit(found, _asked("Recovery code: "), by=console.actor())
+    output.say(f"the recovery code opens “{found}”; backups are accepted from now on.")
+    return Exit.OK
+
+
+def _list_storages(options: argparse.Namespace) -> int:
+    from backups.models import Storage
+
+    rows = Storage.objects.select_related("environment")
+    return _listed(options, rows, lambda row: {"kind": row.kind, "environment": row.environment.name})
+
+
+def _list_repositories(options: argparse.Namespace) -> int:
+    from backups.models import Repository
+
+    rows = Repository.objects.select_related("storage")
+    facts = {"state": "state", "storage": "storage.name", "kit settled": "kit_settled"}
+    return _listed(options, rows, lambda row: {name: _reached(row, path) for name, path in facts.items()})
+
+
+def _list_sources(options: argparse.Namespace) -> int:
+    from backups.models import Source
+
+    rows = Source.objects.filter(archived_at=None).select_related("environment")
+    return _listed(
+        options, rows, lambda row: {"kind": row.kind, "environment": row.environment.name, "enabled": row.enabled}
+    )
+
+
+# --- words in, words out ----------------------------------------------------------------------------------------------
+
+
+def _values(options: argparse.Namespace, declared: type[Any]) -> dict[str, object]:
+    """The options of a plug-in from NAME=VALUE words; an option that is a list takes every value that is given."""
+    from aihub_backup.core.options import schema
+
+    properties = schema(declared)["properties"]
+    found: dict[str, object] = {}
+    for word in options.option:
+        name, value = _pair(word)
+        if properties.get(name, {}).get("type") == "array":
+            known = found.setdefault(name, [])
+            assert isinstance(known, list)
+            known.append(value)
+        else:
+            found[name] = _typed(value, properties.get(name, {}).get("type"))
+    for word in options.secret_file:
+        name, path = _pair(word)
+        found[name] = _content(path)
+    return found
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise CommandFailed(f"{word!r} is not written as NAME=VALUE.", Exit.USAGE)
+    return name, value
+
+
+def _typed(value: str, wanted: object) -> object:
+    """Numbers and yes/no as JSON has them; everything else stays text."""
+    try:
+        return json.loads(value) if wanted in ("integer", "number", "boolean", "object") else value
+    except ValueError:
+        return value
+
+
+def _content(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().rstrip("\n")
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be read: {error.strerror}.", Exit.USAGE) from None
+
+
+def _asked(question: str) -> str:
+    """From the keyboard without showing it, or a line of stdin; never from the command line."""
+    return getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().strip()
+
+
+def _made(options: argparse.Namespace, row: Any, noun: str) -> int:
+    if options.json:
+        output.result_json({"id": str(row.pk), "name": row.name, "kind": row.kind})
+    else:
+        output.result(f"the {noun} “{row.name}” is there and was reached")
+    return Exit.OK
+
+
+def _listed(options: argparse.Namespace, rows: Any, facts: Callable[[Any], dict[str, Any]]) -> int:
+    found = [{"name": row.name, "id": str(row.pk), **facts(row)} for row in rows]
+    if options.json:
+        output.result_json(found)
+    elif found:
+        output.result(output.table(list(found[0]), [list(one.values()) for one in found]))
+    return Exit.OK
+
+
+def _reached(row: Any, path: str) -> Any:
+    for name in path.split("."):
+        row = getattr(row, name)
+    return row

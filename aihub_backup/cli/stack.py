@@ -1,0 +1,69 @@
+"""The programs that together are the console: web server, workers, scheduler."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from aihub_backup.cli.supervisor import Program
+
+QUEUES = ("backup", "recovery")
+QUICK_QUEUES = ("control", "notify")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one console lives: its directory, its node's name, its listening socket and the address people use."""
+
+    home: Path
+    node: str
+    descriptor: int
+    address: str
+    drain: float = 60.0  # seconds that running backups and recoveries get to end when the console stops
+    logs_to_files: bool = True
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every program of this console."""
+        own = {
+            "AIHUB_HOME": str(self.home),
+            "AIHUB_PUBLIC_URL": self.address,
+            "DJANGO_SETTINGS_MODULE": "aihub_backup.settings",
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        return {**os.environ, **own}
+
+
+def programs(site: Site) -> list[Program]:
+    """All of them. Two workers: what takes a second (watching, ringing, notifying) never waits behind a long backup."""
+    slots = os.environ.get("AIHUB_WORKER_SLOTS") or str(max(2, os.cpu_count() or 2))
+    jobs = ["--pool", "prefork", "--concurrency", slots, "--queues", ",".join([*QUEUES, f"node.{site.node}"])]
+    quick = ["--pool", "threads", "--concurrency", "2", "--queues", ",".join(QUICK_QUEUES)]
+    web = ("gunicorn", "--config", "python:aihub_backup.cli.web", "--bind", f"fd://{site.descriptor}")
+    return [
+        _program(site, "web", (*web, "aihub_backup.wsgi:application"), descriptors=(site.descriptor,)),
+        _program(site, "worker", _worker(site, "jobs", jobs), grace=site.drain),
+        _program(site, "control", _worker(site, "control", quick)),
+        _program(site, "beat", ("celery", "--app", "aihub_backup.celery", "beat", "--pidfile=")),
+    ]
+
+
+def _worker(site: Site, name: str, options: list[str]) -> tuple[str, ...]:
+    common = ("--hostname", f"{name}@{site.node}", "--without-mingle", "--without-gossip")
+    return ("celery", "--app", "aihub_backup.celery", "worker", *common, *options)
+
+
+def _program(
+    site: Site, name: str, module: tuple[str, ...], grace: float = 10.0, descriptors: tuple[int, ...] = ()
+) -> Program:
+    return Program(
+        name=name,
+        command=(sys.executable, "-m", *module),
+        environment=site.environment(),
+        directory=str(site.home),
+        log=site.home / "log" / f"{name}.log" if site.logs_to_files else None,
+        descriptors=descriptors,
+        grace=grace,
+    )

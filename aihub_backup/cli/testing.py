@@ -1,0 +1,101 @@
+"""`aihub test`: every check of the project, then its tests. Exit code 0 only when all of them passed.
+
+The launcher has installed what this needs. The tests come last, so that pytest's closing line ends the output.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aihub_backup.cli import output
+from aihub_backup.cli.exits import Exit
+
+ROOT = Path(__file__).resolve().parents[2]
+PROCESSES = "2"  # of pytest: the machines of developers and CI have two cores
+LEAST_COVERAGE = "90"  # per cent of lines
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"  # it has no __main__
+
+
+@dataclass(frozen=True)
+class Check:
+    """One tool run: its words after the interpreter, and what its environment has beside ours."""
+
+    name: str
+    words: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def main(words: Sequence[str]) -> int:
+    """`--quick` leaves out types, coverage and slow tests; every other word goes to pytest."""
+    quick = "--quick" in words
+    chosen = [word for word in words if word != "--quick"]
+    with tempfile.TemporaryDirectory(prefix="aihub-checks-") as home:
+        checks = [*_style(), *([] if quick else _thorough(home))]
+        failed = [check.name for check in checks if not passes(check)]
+        if failed:
+            output.complain(f"failed: {', '.join(failed)}. The tests follow; the exit code will be 1.")
+        tests = _run(_pytest(quick, chosen))
+    return Exit.FAILED if failed or tests else Exit.OK
+
+
+def passes(check: Check) -> bool:
+    """Run one check and say how it went; its own words go through."""
+    begin = time.monotonic()
+    output.say(f"==> {check.name}")
+    code = _run(check)
+    verdict = "ok" if code == 0 else f"FAILED (exit code {code})"
+    output.say(f"    {check.name}: {verdict}, {time.monotonic() - begin:.1f} s")
+    return code == 0
+
+
+def _run(check: Check) -> int:
+    sys.stdout.flush()
+    environment = {**os.environ, **check.environment}
+    # Tools and tests look for modules where they run; the launcher's safe path is for its callers' directories.
+    environment.pop("PYTHONSAFEPATH", None)
+    return subprocess.run([sys.executable, *check.words], cwd=ROOT, env=environment, check=False).returncode
+
+
+def _style() -> list[Check]:
+    return [
+        Check("ruff check", ("-m", "ruff", "check", ".")),
+        Check("ruff format", ("-m", "ruff", "format", "--check", ".")),
+    ]
+
+
+def _thorough(home: str) -> list[Check]:
+    django = {
+        "DJANGO_SETTINGS_MODULE": "aihub_backup.settings",
+        "AIHUB_HOME": home,  # with throw-away keys of its own
+        "AIHUB_ENV_FILE": os.devnull,
+        "AIHUB_PUBLIC_URL": "https://console.example.org",
+    }
+    checks = [
+        Check("mypy", ("-m", "mypy")),
+        Check("import contracts", ("-c", LINT_IMPORTS)),
+        Check("system checks", ("-m", "django", "check", "--deploy", "--fail-level", "WARNING"), django),
+        Check("migrations", ("-m", "django", "makemigrations", "--check", "--dry-run"), django),
+    ]
+    templates = ROOT / "templates"
+    if any(templates.rglob("*.html")):
+        checks.append(Check("templates", ("-m", "djlint", str(templates), "--lint", "--quiet")))
+    return checks
+
+
+def _pytest(quick: bool, words: Sequence[str]) -> Check:
+    parallel = (
+        () if any(word.startswith(("-n", "--pdb")) for word in words) else ("-n", PROCESSES, "--dist", "loadgroup")
+    )
+    if quick:
+        return Check("tests", ("-m", "pytest", "-m", "not slow", *parallel, *words))
+    # Part of the tests covers part of the lines: the threshold is for all of them.
+    partial = any(not word.startswith("-") for word in words) or any(word.startswith(("-k", "-m")) for word in words)
+    limit = () if partial else (f"--cov-fail-under={LEAST_COVERAGE}",)
+    return Check("tests", ("-m", "pytest", *parallel, "--cov", "--cov-report=term", *limit, *words))

@@ -1,0 +1,152 @@
+"""`aihub up`: the console, kept running until a signal asks to stop."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import ipaddress
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from aihub_backup.cli import output, place, stack
+from aihub_backup.cli.exits import CommandFailed, Exit
+from aihub_backup.cli.parser import command
+from aihub_backup.cli.supervisor import Supervisor
+from aihub_backup.core import processes
+
+READY_WITHIN = 120.0  # seconds for the first answer of the web server before we say that something is wrong
+
+
+def main(words: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT; exit code 0 then."""
+    options = _parser().parse_args(words)
+    settings = place.settings(options.home)
+    _refuse_open_http(options, os.environ.get("AIHUB_PUBLIC_URL", ""))
+    with place.only_one(settings.AIHUB_HOME), _listen(options.host, options.port) as listener:
+        site = stack.Site(
+            home=settings.AIHUB_HOME,
+            node=settings.AIHUB_NODE,
+            descriptor=listener.fileno(),
+            address=_address(options.host, listener),
+            drain=options.drain,
+            logs_to_files=options.logs == "files",
+        )
+        account = prepare(site, options.account)
+        serve(site, lambda: announce(site, account, options.json))
+    return Exit.OK
+
+
+def prepare(site: stack.Site, with_account: bool) -> dict[str, str] | None:
+    """Migrate the database and make the first account, in a process of its own. Returns the new account, if any."""
+    words = [] if with_account else ["--no-account"]
+    command = [sys.executable, "-m", "aihub_backup.cli.prepare", *words]
+    done = processes.spawn(command, stdin=subprocess.DEVNULL, env=site.environment()).process
+    answer, complaints = done.communicate()
+    if done.returncode != 0:
+        reason = (complaints.decode(errors="replace").strip().splitlines() or ["no reason was given"])[-1]
+        raise CommandFailed(f"the database cannot be prepared: {reason}", Exit.DEPENDENCY)
+    account: dict[str, str] | None = json.loads(answer)["account"]
+    return account
+
+
+def serve(site: stack.Site, announce: Callable[[], None]) -> None:
+    """Run the programs of the console until a signal asks to stop, then drain them."""
+    watch = Supervisor(stack.programs(site), report=output.say)
+    waiting, late = True, time.monotonic() + READY_WITHIN
+    while watch.step(0.2 if waiting else 5.0):
+        if waiting and answers(site.address, site.descriptor):
+            waiting = False
+            announce()
+        elif waiting and time.monotonic() > late:
+            waiting = False
+            output.complain(f"the web server does not answer yet; its log: {site.home / 'log' / 'web.log'}")
+    output.say("stopping: running work gets a moment to end; a second signal stops at once.")
+    watch.stop()
+
+
+def announce(site: stack.Site, account: dict[str, str] | None, as_json: bool) -> None:
+    """Tell where the console is, and the first account's password this one time."""
+    if as_json:
+        output.result_json({"address": site.address, "home": str(site.home), "pid": os.getpid(), "account": account})
+        return
+    output.result(f"AI Hub Backup is running at {site.address}/  (data and logs: {site.home})")
+    if account:
+        output.result(f"First account: {account['name']}   one-time password: {account['password']}")
+        output.result("It is shown once and kept nowhere; change it after signing in.")
+    output.result("Stop with Ctrl-C.")
+
+
+def answers(address: str, descriptor: int) -> bool:
+    """Does the web server answer? Asked at the socket itself: the public address may belong to a proxy."""
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        host, port = listener.getsockname()[:2]
+    target = host if not _is_everywhere(host) else "::1" if ":" in host else "127.0.0.1"
+    client = http.client.HTTPConnection(target, port, timeout=1)
+    try:
+        client.request("GET", "/healthz", headers={"Host": urlsplit(address).netloc})
+        return client.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        client.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command("up")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
+    parser.add_argument("--insecure", action="store_true", help="allow plain HTTP to other machines")
+    parser.add_argument(
+        "--drain", type=float, default=60.0, metavar="SECONDS", help="what running work gets at the end"
+    )
+    parser.add_argument(
+        "--logs", choices=("files", "stderr"), default="files", help="where the programs write their logs"
+    )
+    parser.add_argument("--no-account", dest="account", action="store_false", help="make no first account")
+    return parser
+
+
+def _refuse_open_http(options: argparse.Namespace, public_url: str) -> None:
+    if options.insecure or public_url.startswith("https://") or _is_loopback(options.host):
+        return
+    raise CommandFailed(
+        f"listening on {options.host} would send passwords over the network in plain HTTP; put a TLS proxy in front "
+        "and set AIHUB_PUBLIC_URL=https://…, or accept it with --insecure.",
+        Exit.USAGE,
+    )
+
+
+def _is_everywhere(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket. We hold it, so callers wait rather than being refused while the web server restarts."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        raise CommandFailed(f"cannot listen on {host}:{port}: {error}.", Exit.CONFLICT) from None
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    given = os.environ.get("AIHUB_PUBLIC_URL", "").rstrip("/")
+    name = socket.gethostname() if _is_everywhere(host) else host
+    shown = f"[{name}]" if ":" in name else name
+    return given or f"http://{shown}:{listener.getsockname()[1]}"

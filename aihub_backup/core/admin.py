@@ -1,0 +1,169 @@
+"""The foundation's pages in the admin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse
+
+from aihub_backup.core import tokens
+from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.models import ApiToken, AuditEvent, Environment, Job, Node, User
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+    _UserAdmin = UserAdmin[User]
+else:
+    _ModelAdmin = admin.ModelAdmin  # takes no type parameters at run time
+    _UserAdmin = UserAdmin
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    """Rows to look at: what happened is not edited."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False
+
+
+class AuditedAdmin(_ModelAdmin):
+    """Rows that are edited here and nowhere else: who added, changed or deleted one is written down with the deed."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
+        """Save it and say which fields were touched, never their values: a password may be among them."""
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            self.write_down(request, obj, "update" if change else "create", changed=sorted(form.changed_data))
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Delete it."""
+        with transaction.atomic():
+            self.write_down(request, obj, "delete")
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """The same for each that is ticked in the list; all of them or none."""
+        with transaction.atomic():
+            for row in queryset:
+                self.delete_model(request, row)
+
+    def write_down(self, request: HttpRequest, obj: Model, deed: str, **facts: object) -> None:
+        """The event “environment.update”, for example."""
+        record(f"{obj._meta.model_name}.{deed}", obj, by=Actor.of(request.user), **facts)
+
+
+@admin.register(Environment)
+class EnvironmentAdmin(AuditedAdmin):
+    """Environments."""
+
+    list_display = ("name", "description", "created_at")
+    search_fields = ("name", "description")
+
+
+@admin.register(Node)
+class NodeAdmin(AuditedAdmin):
+    """Worker hosts."""
+
+    list_display = ("name", "host", "enabled", "is_alive", "seen_at")
+    list_filter = ("enabled",)
+    search_fields = ("name", "host", "description")
+    readonly_fields = ("host", "seen_at")
+
+    @admin.display(boolean=True, description="alive")
+    def is_alive(self, node: Node) -> bool:
+        """Did it show itself lately?"""
+        return node.alive
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin):
+    """Long work, as it is."""
+
+    list_display = (
+        "kind",
+        "state",
+        "queue",
+        "node",
+        "attempts",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "error_code",
+    )
+    list_filter = ("state", "kind", "queue", "node")
+    list_select_related = ("node",)
+    search_fields = ("=id", "=target_id", "error_message")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    """Who did what."""
+
+    list_display = ("at", "actor_name", "action", "target_type", "target_name")
+    list_filter = ("action", "actor_kind", "target_type")
+    search_fields = ("actor_name", "target_name", "=target_id", "=request_id")
+    date_hierarchy = "at"
+    show_full_result_count = False
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnlyAdmin):
+    """Tokens: to be seen and withdrawn; a new one is shown once, where it is made."""
+
+    list_display = ("name", "user", "token_key", "created", "expiry")
+    list_select_related = ("user",)
+    search_fields = ("name", "user__username")
+    exclude = ("digest",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Withdrawing needs the ordinary permission."""
+        return _ModelAdmin.has_delete_permission(self, request, obj)
+
+    def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:
+        """Through the service, which writes it down."""
+        tokens.revoke(obj, by=Actor.of(request.user))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        """The same for the ones that are ticked in the list."""
+        for token in queryset:
+            tokens.revoke(token, by=Actor.of(request.user))
+
+
+@admin.register(User)
+class PeopleAdmin(AuditedAdmin, _UserAdmin):
+    """People, with what they may do."""
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's name
+        """Somebody's new password; that it was set is written down with it."""
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Django's password page says only here that it has done something."""
+        if request.resolver_match and request.resolver_match.url_name == "auth_user_password_change":
+            self.write_down(request, obj, "password")
+        return super().log_change(request, obj, message)
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RolesAdmin(AuditedAdmin, GroupAdmin):
+    """Roles: permissions under one name."""

@@ -1,0 +1,1 @@
+"""What every part of the REST API stands on: endpoints, bodies, tokens, idempotency, schema."""

@@ -1,0 +1,391 @@
+"""Every setting of the console. Each value comes from the environment or `.env`; a secret X also from the file X_FILE.
+
+Two modes. *embedded* (the default): everything lives under AIHUB_HOME: SQLite, a broker made of files, keys made on
+first use. *production*: AIHUB_DATABASE_URL, AIHUB_BROKER_URL or AIHUB_MODE say so; then no key is ever made silently.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+from kombu import Exchange, Queue
+
+from aihub_backup.core import keys, logs, redaction
+from aihub_backup.core.variables import choice, flag, integer, read_file, seconds, secret, text, words
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+read_file(os.environ.get("AIHUB_ENV_FILE") or BASE_DIR / ".env")
+
+
+def directory(path: Path) -> Path:
+    """The directory, made private (0700) when it is not there."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"AIHUB_HOME: {path} cannot be made: {error.strerror}.") from None
+    return path
+
+
+# --- where we are ---------------------------------------------------------------------------------------------------
+
+AIHUB_HOME = directory(Path(text("AIHUB_HOME", str(BASE_DIR / "var"))).expanduser().resolve())
+
+_database_url = secret("AIHUB_DATABASE_URL")
+_broker_url = secret("AIHUB_BROKER_URL")
+_cache_url = secret("AIHUB_CACHE_URL")
+_outside = bool(_broker_url) or (bool(_database_url) and not _database_url.startswith("sqlite"))
+
+AIHUB_MODE = choice("AIHUB_MODE", "production" if _outside else "embedded", ("embedded", "production"))
+EMBEDDED = AIHUB_MODE == "embedded"
+
+# The name under which this host's workers take node-bound work.
+AIHUB_NODE = text("AIHUB_NODE", re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-") or "node")
+if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", AIHUB_NODE):
+    raise ImproperlyConfigured(f"AIHUB_NODE must be lower-case letters, digits and dashes; it is {AIHUB_NODE!r}.")
+
+AIHUB_PUBLIC_URL = text("AIHUB_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+_public = urlsplit(AIHUB_PUBLIC_URL)
+if _public.scheme not in ("http", "https") or not _public.hostname:
+    raise ImproperlyConfigured(f"AIHUB_PUBLIC_URL must be http(s)://host[:port]; it is {AIHUB_PUBLIC_URL!r}.")
+_https = _public.scheme == "https"
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+_keys_directory = AIHUB_HOME / "keys"
+AIHUB_APP_KEYS_PATH = _keys_directory / "app_keys"
+
+
+def _secret_key() -> str:
+    given = secret("AIHUB_SECRET_KEY")
+    if not given and EMBEDDED:
+        given = keys.read_or_make(_keys_directory / "secret_key", keys.new_secret)
+    if not given:
+        raise ImproperlyConfigured("AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set; production needs it.")
+    return given
+
+
+def _app_keys() -> keys.KeyRing:
+    """Empty when there is none: the system check says so, and whatever needs a key says so again."""
+    given = secret("AIHUB_APP_KEYS")
+    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / "console.sqlite3").exists()):
+        # Never beside an existing database: a new key could not open what the lost one had sealed.
+        given = keys.read_or_make(AIHUB_APP_KEYS_PATH, keys.new_ring)
+    try:
+        ring = keys.parse_ring(given)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"AIHUB_APP_KEYS: {error}.") from None
+    redaction.remember(part.partition(":")[2] for part in given.split(","))
+    return ring
+
+
+SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = [key for key in secret("AIHUB_SECRET_KEY_FALLBACKS").split(",") if key]
+AIHUB_APP_KEYS = _app_keys()
+redaction.remember([SECRET_KEY, *SECRET_KEY_FALLBACKS])
+
+# --- Django ---------------------------------------------------------------------------------------------------------
+
+DEBUG = flag("AIHUB_DEBUG", False)
+ALLOWED_HOSTS = [_public.hostname, "localhost", "127.0.0.1", "[::1]", *words("AIHUB_ALLOWED_HOSTS")]
+ROOT_URLCONF = "aihub_backup.urls"
+WSGI_APPLICATION = "aihub_backup.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "core.User"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+APPEND_SLASH = True
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "django_prometheus",
+    "aihub_backup.core",
+    "backups",
+    "recovery",
+    "disaster",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "aihub_backup.core.requests.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- database -------------------------------------------------------------------------------------------------------
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    """WAL with full sync: a job's state must survive a power cut. IMMEDIATE: writers wait instead of failing."""
+    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": pragmas},
+        "TEST": {"NAME": AIHUB_HOME / "test.sqlite3"},
+    }
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    """A small psycopg pool in each process; TCP finds a dead server within a minute."""
+    found: dict[str, Any] = dict(dj_database_url.parse(url))
+    pool = {"min_size": 1, "max_size": integer("AIHUB_DATABASE_POOL", 8, minimum=2), "timeout": 15}
+    tcp = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
+    options = {**tcp, **found.get("OPTIONS", {}), "pool": pool}
+    return found | {"OPTIONS": options, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+
+
+def _database(url: str) -> dict[str, Any]:
+    scheme, parts = url.partition(":")[0], urlsplit(url)
+    if not url or scheme == "sqlite":
+        return _sqlite(Path(unquote(parts.path)) if url else AIHUB_HOME / "console.sqlite3")
+    if scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured(f"AIHUB_DATABASE_URL must begin with postgres:// or sqlite:///, not {scheme}://.")
+    redaction.remember([unquote(parts.password or "")])
+    return _postgresql(url)
+
+
+DATABASES = {"default": _database(_database_url)}
+
+# --- cache, sessions ------------------------------------------------------------------------------------------------
+
+
+def _cache(url: str) -> dict[str, Any]:
+    if not url:
+        return {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "aihub_cache"}
+    if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+        raise ImproperlyConfigured("AIHUB_CACHE_URL must begin with redis://, rediss:// or unix://.")
+    # A cache that is down makes pages slower, never wrong: django-redis then answers "not there".
+    limits = {"SOCKET_CONNECT_TIMEOUT": 2, "SOCKET_TIMEOUT": 2, "IGNORE_EXCEPTIONS": True}
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": limits, "KEY_PREFIX": "aihub"}
+
+
+CACHES = {"default": _cache(_cache_url)}
+DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
+SESSION_ENGINE = "django.contrib.sessions.backends.db"  # a person stays signed in when the cache is lost
+SESSION_COOKIE_NAME = "aihub_session"
+SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
+
+# --- the web --------------------------------------------------------------------------------------------------------
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"]
+SECURE_SSL_REDIRECT = _https
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by load balancers over plain HTTP
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None  # we never end TLS ourselves
+SECURE_HSTS_SECONDS = integer("AIHUB_HSTS_SECONDS", 31_536_000) if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# W021 asks for the browsers' preload list: that is for the owner of the whole domain to decide, not for one console.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
+if not _https:  # plain HTTP is meant (a loop-back address, or a person said --insecure); what follows from it is known
+    SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = Path(text("AIHUB_STATIC_ROOT")) if text("AIHUB_STATIC_ROOT") else directory(AIHUB_HOME / "static")
+# A release is collected once, with hashed names; without that step files are served from where they lie.
+_collected = (STATIC_ROOT / "staticfiles.json").exists()
+_static = "ManifestStaticFilesStorage" if _collected else "StaticFilesStorage"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": f"django.contrib.staticfiles.storage.{_static}"},
+}
+WHITENOISE_USE_FINDERS = not _collected
+MEDIA_ROOT = AIHUB_HOME / "media"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- API ------------------------------------------------------------------------------------------------------------
+
+KNOX_TOKEN_MODEL = "core.ApiToken"  # noqa: S105  # the name of a model
+MIGRATION_MODULES = {"knox": None}  # its own token table would lie empty, and keep PostgreSQL from emptying ours
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(days=90), "TOKEN_PREFIX": "aihub_"}
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "aihub_backup.core.api.authentication.BearerAuthentication",  # first: its challenge makes a missing login 401
+        "aihub_backup.core.api.authentication.BrowserAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["aihub_backup.core.api.parsers.JsonParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "aihub_backup.core.problems.handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "AI Hub Backup",
+    "DESCRIPTION": "Backup, recovery and disaster recovery for an AI platform.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {  # names of enumerations never depend on which other ones there are
+        "BackupType": "backups.models.BackupType",
+        "BackupStatus": "backups.models.BackupState",
+        "PartStatus": "backups.models.PartState",
+        "PartMode": "backups.models.Mode",
+        "RequestTrigger": "backups.models.Trigger",
+        "VerificationStatus": "backups.models.VerificationState",
+        "RepositoryStatus": "backups.models.RepositoryState",
+        "RepositoryCodec": "backups.models.repository.Codec",
+        "RecoveryType": "recovery.models.RecoveryType",
+        "RecoveryStatus": "recovery.models.RecoveryState",
+        "RecoveryPurpose": "recovery.models.Purpose",
+        "RequestedPurpose": "recovery.api.bodies.PURPOSES",
+        "TargetKind": "recovery.models.TargetKind",
+        "ConflictRule": "recovery.api.bodies.CONFLICTS",
+        "StorageKind": "backups.api.shapes.STORAGE_KINDS",
+        "SourceKind": "backups.api.shapes.SOURCE_KINDS",
+        "EntryKind": "backups.api.shapes.ENTRY_KINDS",
+        "CheckedState": "backups.api.shapes.CHECKED",
+        "Severity": "backups.api.shapes.SEVERITIES",
+    },
+    "PREPROCESSING_HOOKS": ["aihub_backup.core.api.routes.without_slashes"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "aihub_backup.core.api.schema.close_bodies",
+    ],
+}
+
+# --- jobs and workers -----------------------------------------------------------------------------------------------
+
+AIHUB_JOB_QUEUES = ("backup", "recovery", "control", "notify")
+AIHUB_JOB_HANDLERS: dict[str, str] = {}  # kind → dotted path; apps register their own in ready()
+AIHUB_JOB_HEARTBEAT_SECONDS = seconds("AIHUB_JOB_HEARTBEAT_SECONDS", 15)
+AIHUB_JOB_LEASE_SECONDS = seconds("AIHUB_JOB_LEASE_SECONDS", 90)
+AIHUB_JOB_FENCE_SECONDS = seconds("AIHUB_JOB_FENCE_SECONDS", 60)  # without a heartbeat for so long we stop ourselves
+AIHUB_JOB_TICK_SECONDS = seconds("AIHUB_JOB_TICK_SECONDS", 1)  # progress is written and cancels are seen this often
+AIHUB_JOB_RETRY_SECONDS = seconds("AIHUB_JOB_RETRY_SECONDS", 30)  # first pause before a new attempt; doubles
+AIHUB_JOB_RETRY_MOST_SECONDS = seconds("AIHUB_JOB_RETRY_MOST_SECONDS", 3600)
+AIHUB_JOB_RING_SECONDS = seconds("AIHUB_JOB_RING_SECONDS", 60)  # a queued job nobody came for is rung again
+
+_broker_directory = AIHUB_HOME / "broker"
+
+
+def _file_broker() -> dict[str, Any]:
+    """Messages are files: what one side writes into `in` the other reads there too, so both folders are one."""
+    queue = directory(_broker_directory / "queue")
+    control = directory(_broker_directory / "control")
+    folders = {"data_folder_in": str(queue), "data_folder_out": str(queue), "control_folder": str(control)}
+    return {**folders, "polling_interval": 0.1}
+
+
+def _broker_options(url: str) -> dict[str, Any]:
+    """A broker that is down is noticed soon: whoever rings may be a person's request. Workers wait on their own."""
+    if url.startswith("filesystem"):
+        return _file_broker()
+    soon = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+    if not url.startswith(("redis", "rediss", "sentinel")):
+        return soon
+    return {**soon, "socket_keepalive": True, "socket_timeout": 10, "health_check_interval": 25}
+
+
+CELERY_BROKER_URL = _broker_url or "filesystem://localhost//"  # without a host kombu warns at each start
+CELERY_BROKER_TRANSPORT_OPTIONS = _broker_options(CELERY_BROKER_URL)
+if _broker_url:
+    redaction.remember([unquote(urlsplit(_broker_url).password or "")])
+CELERY_BROKER_CONNECTION_TIMEOUT = 4
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker for ever
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False  # the row owns the job; a message is only a bell
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_MAX_TASKS_PER_CHILD = integer("AIHUB_WORKER_MAX_TASKS", 200, minimum=1)
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TASK_DEFAULT_QUEUE = "control"
+# Exchange and routing key by name: left out, every queue would be bound to the default's and hear every message.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), name) for name in (*AIHUB_JOB_QUEUES, f"node.{AIHUB_NODE}")]
+CELERY_TASK_CREATE_MISSING_QUEUES = True  # a ring for another node's queue must go out from here
+CELERY_TASK_ROUTES = {"aihub_backup.core.tasks.*": {"queue": "control"}}
+CELERY_TIMEZONE = "UTC"
+CELERY_ENABLE_UTC = True
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_BEAT_SYNC_EVERY = 1  # what was fired is written down at once: a killed scheduler does not fire it again
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {
+    # A tick nobody took before the next one is worthless: it expires.
+    "watch the jobs": {"task": "aihub_backup.core.tasks.watchdog", "schedule": 30.0, "options": {"expires": 30}},
+    "ring for queued jobs": {"task": "aihub_backup.core.tasks.ring", "schedule": 15.0, "options": {"expires": 15}},
+    "call the nodes": {"task": "aihub_backup.core.tasks.call_nodes", "schedule": 60.0, "options": {"expires": 60}},
+    "verify what is due": {"task": "backups.tasks.verify_due", "schedule": 600.0, "options": {"expires": 600}},
+}
+
+# --- recoveries ---------------------------------------------------------------------------------------------------
+
+# Directories below which recoveries to a new place may write; empty: anywhere but in system directories and our own.
+AIHUB_RECOVERY_ROOTS = words("AIHUB_RECOVERY_ROOTS")
+if any(not root.startswith("/") for root in AIHUB_RECOVERY_ROOTS):
+    raise ImproperlyConfigured("AIHUB_RECOVERY_ROOTS must be absolute paths between commas.")
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+AIHUB_LOG_LEVEL = choice("AIHUB_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+AIHUB_LOG_FORMAT = choice("AIHUB_LOG_FORMAT", "json", ("json", "console"))
+LOGGING = logs.logging_config(AIHUB_LOG_LEVEL, AIHUB_LOG_FORMAT)
+logs.configure_structlog()

@@ -1,0 +1,93 @@
+"""What all our pages have in common: every change goes through a service, so that it is checked and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db import models
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Failure
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+    _TabularInline = admin.TabularInline[Any, Any]
+else:
+    _ModelAdmin = admin.ModelAdmin  # takes no type parameters at run time
+    _TabularInline = admin.TabularInline
+
+
+class ServiceAdmin(_ModelAdmin):
+    """Rows that are added and removed by services only. `editable` fields may be changed here, all others are shown.
+
+    Secrets are not editable model fields, so no form ever holds them; `hidden` fields are not shown either.
+    """
+
+    actions = None  # the stock bulk delete knows no holds, no floors and no audit
+    editable: ClassVar[tuple[str, ...]] = ()
+    hidden: ClassVar[tuple[str, ...]] = ()
+    show_full_result_count = False
+
+    def change(self, row: Any, by: Actor, changes: Mapping[str, Any]) -> None:
+        """Do it: the service's door."""
+        raise NotImplementedError
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Every column but secrets and ids, in the model's order."""
+        return [field.name for field in self._shown() if field.name not in self.hidden]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Everything that is not explicitly editable."""
+        return [name for name in self.get_fields(request, obj) if name not in self.editable]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Through the API or the command line, where options are checked and probed."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Where anything is editable at all."""
+        return bool(self.editable) and _ModelAdmin.has_change_permission(self, request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody: deleting is a service with rules."""
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
+        """Let the service do it, on a fresh row: the form has already laid its values over this one."""
+        changes = {name: form.cleaned_data[name] for name in form.changed_data}
+        self.change(self.model._base_manager.get(pk=obj.pk), Actor.of(request.user), changes)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        """The page; what a service refuses is told above the form instead of breaking it."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except Failure as failure:
+            messages.error(request, failure.message)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def _shown(self) -> Iterable[models.Field[Any, Any]]:
+        for field in self.model._meta.concrete_fields:
+            if not field.primary_key and field.name != "secrets":
+                yield field
+
+
+class ReadOnlyInline(_TabularInline):
+    """Rows on the page of another one, as they are."""
+
+    can_delete = False
+    extra = 0
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False

@@ -1,0 +1,89 @@
+"""From query parameters to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from django.db import connection, models
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
+from django.db.models.sql.compiler import SQLCompiler
+
+from backups.models import Backup, BackupPart, RepositoryState, Verification, VerificationState
+from backups.models.backup import STORED
+
+M = TypeVar("M", bound=models.Model)
+
+
+def backups(rows: QuerySet[Backup], asked: Mapping[str, Any]) -> QuerySet[Backup]:
+    """Those that fit every parameter."""
+    plain = {
+        "status": "state__in", "type": "type__in", "environment": "environment", "policy": "policy",
+        "created_after": "created_at__gt", "created_before": "created_at__lt",
+    }  # fmt: skip
+    rows = rows.filter(**{lookup: asked[name] for name, lookup in plain.items() if name in asked})
+    for name in ("source", "repository"):
+        if name in asked:
+            rows = rows.filter(Exists(_parts().filter(**{name: asked[name]})))
+    if "tag" in asked:
+        rows = tagged(rows, asked["tag"])
+    if "q" in asked:
+        named = Exists(_parts().filter(source__name__icontains=asked["q"]))
+        rows = rows.filter(Q(label__icontains=asked["q"]) | Q(named))
+    return _judged(rows, asked)
+
+
+def tagged(rows: QuerySet[M], wanted: str) -> QuerySet[M]:
+    """Rows whose `tags` hold name:value, or the name."""
+    name, colon, value = wanted.partition(":")
+    if connection.vendor == "sqlite":
+        return rows.filter(HasTag(F("tags"), name, value if colon else None))
+    return rows.filter(tags__contains={name: value}) if colon else rows.filter(tags__has_key=name)
+
+
+class HasTag(Func):
+    """Does a JSON mapping hold the name, with the value if one is given? Only for SQLite, whose JSON paths cannot
+    spell every name: dots, quotes and digits mean something else in them."""
+
+    output_field = BooleanField()
+
+    def __init__(self, tags: F, name: str, value: str | None) -> None:
+        super().__init__(tags, Value(name), *([] if value is None else [Value(value)]))
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: Any, **_context: Any) -> Any:
+        """A look at every member."""
+        compiled = [compiler.compile(expression) for expression in self.get_source_expressions()]
+        also = " AND tag.value = %s" if len(compiled) > 2 else ""
+        sql = f"EXISTS (SELECT 1 FROM json_each({compiled[0][0]}) AS tag WHERE tag.key = %s{also})"  # noqa: S608  # only a column's name goes in
+        return sql, [parameter for _sql, parameters in compiled for parameter in parameters]
+
+
+def _judged(rows: QuerySet[Backup], asked: Mapping[str, Any]) -> QuerySet[Backup]:
+    if "restorable" in asked:
+        rows = _either(rows, asked["restorable"], Exists(_parts()), Exists(_parts().filter(_unrestorable())))
+    if "verified" in asked:
+        unproven = Exists(_parts().exclude(Exists(_newest_check(VerificationState.PASSED))))
+        rows = _either(rows, asked["verified"], Exists(_parts()), unproven)
+    return rows
+
+
+def _either(rows: QuerySet[M], wanted: bool, some: Exists, bad: Exists) -> QuerySet[M]:
+    """Rows with some part and no bad one, or the others."""
+    return rows.filter(some & ~bad) if wanted else rows.filter(~some | bad)
+
+
+def _parts() -> QuerySet[BackupPart]:
+    return BackupPart.objects.filter(backup=OuterRef("pk"))
+
+
+def _unrestorable() -> Q:
+    """As `services.restorable` judges, in SQL."""
+    damaged = Q(Exists(_newest_check(VerificationState.FAILED)))
+    return ~Q(state__in=STORED) | Q(repository__state=RepositoryState.CREATING) | damaged
+
+
+def _newest_check(state: str) -> QuerySet[Verification]:
+    """A check of the part with that result, and none newer that found something out."""
+    ended = (VerificationState.PASSED, VerificationState.FAILED)
+    newer = Verification.objects.filter(part=OuterRef("part"), state__in=ended, finished_at__gt=OuterRef("finished_at"))
+    return Verification.objects.filter(~Exists(newer), part=OuterRef("pk"), state=state)

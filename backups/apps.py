@@ -1,0 +1,26 @@
+"""Django's handle on what we keep."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+from aihub_backup.core.plugins import resolve
+
+HANDLERS = {
+    "backup-part": "backups.services.parts.PartHandler",
+    "verification": "backups.services.verifications.VerificationHandler",
+    "backup-forget": "backups.services.deletion.ForgetHandler",
+}
+
+
+class BackupsConfig(AppConfig):
+    """The app."""
+
+    name = "backups"
+    label = "backups"
+    verbose_name = _("Backups")
+
+    def ready(self) -> None:
+        """Tell the job machine who does our kinds of work."""
+        register = resolve("aihub_backup.core.jobs.register")  # its models are ready only now
+        for kind, path in HANDLERS.items():
+            register(kind, path)

@@ -1,0 +1,307 @@
+"""The engine's own face: python -m backups.engine init|backup|list|restore|check|diff REPOSITORY …
+
+No Django and no database. REPOSITORY is a directory. The secret comes from AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or
+the file AIHUB_KEYFILE; caches live in AIHUB_CACHE_DIR. Data goes to standard output, progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from backups import engine
+from backups.engine import errors
+from backups.engine.disk import from_printable, printable, reason
+from backups.engine.keys import Secret, new_recovery_code
+from backups.engine.patterns import PathFilter
+from backups.engine.scan import scan
+from backups.engine.store import Place
+from backups.engine.stores.retrying import RetryingStore
+
+EXIT_FAILED, EXIT_USAGE, EXIT_WARNINGS, EXIT_NOT_FOUND, EXIT_DAMAGE = 1, 2, 3, 4, 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the keys
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except errors.EngineError as error:
+        return _failed(error, options.json)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _failed(error: errors.EngineError, as_json: bool) -> int:
+    if as_json:
+        _print({"error": str(error), "code": type(error).__name__})
+    sys.stderr.write(f"{error}\n")
+    if isinstance(error, errors.SnapshotMissing | errors.NotARepository):
+        return EXIT_NOT_FOUND
+    damage = errors.ObjectDamaged | errors.ObjectMissing | errors.BlobMissing | errors.Tampered
+    return EXIT_DAMAGE if isinstance(error, damage) else EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m backups.engine", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _verb(verbs, "init", _init, "make a repository").add_argument(
+        "--recovery-code", action="store_true", help="print a recovery code and give it a key slot of its own"
+    )
+    _add_backup(verbs)
+    listing = _verb(verbs, "list", _list, "list snapshots, or what one of them holds")
+    listing.add_argument("--snapshot", help="id, beginning of an id, or 'latest'")
+    listing.add_argument("path", nargs="?", default="", help="list on and below this path only")
+    _add_restore(verbs)
+    _add_check(verbs)
+    diff = _verb(verbs, "diff", _diff, "compare two snapshots")
+    diff.add_argument("before")
+    diff.add_argument("after")
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, one document a line")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.add_argument("repository", help="directory of the repository")
+    return parser
+
+
+def _add_backup(verbs: Any) -> None:
+    parser = _verb(verbs, "backup", _backup, "make a snapshot of files and directories")
+    parser.add_argument("source", nargs="+", help="files or directories")
+    parser.add_argument("--exclude", action="append", default=[], help="pattern of what to leave out; repeatable")
+    parser.add_argument("--one-file-system", action="store_true", help="do not go into mounts")
+    parser.add_argument("--full", action="store_true", help="read everything again, assume nothing unchanged")
+    parser.add_argument("--workers", type=int, default=engine.Options().workers, help="worker processes; 0: none")
+    parser.add_argument("--codec", choices=["zstd", "gzip", "none"], default="zstd")
+    parser.add_argument("--level", type=int, default=1, help="of the codec")
+
+
+def _add_restore(verbs: Any) -> None:
+    parser = _verb(verbs, "restore", _restore, "bring a snapshot, or parts of it, back into an empty directory")
+    parser.add_argument("--snapshot", default="latest", help="id, beginning of an id, or 'latest'")
+    parser.add_argument("--target", required=True, help="directory that is empty or does not exist")
+    parser.add_argument("--include", action="append", default=[], help="path or pattern; repeatable")
+    parser.add_argument("--exclude", action="append", default=[], help="pattern of what to leave out; repeatable")
+    parser.add_argument(
+        "--privileges", action="store_true", help="also setuid and setgid bits, capabilities and devices (as root)"
+    )
+    parser.add_argument("--base", help="directory of the snapshot that becomes the target itself; default: its source")
+    parser.add_argument("--workers", type=int, default=engine.Options().workers, help="worker processes; 0: none")
+
+
+def _add_check(verbs: Any) -> None:
+    parser = _verb(verbs, "check", _check, "find what is damaged or missing")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--level", type=int, default=1, choices=[1, 2, 3], help="1 listed, 2 SHA-256, 3 decrypted")
+    level.add_argument("--read-data", dest="level", action="store_const", const=3, help="the same as --level 3")
+    parser.add_argument(
+        "--read-share", type=float, default=1.0, metavar="0-1", help="part of the packs that levels 2 and 3 read"
+    )
+    parser.add_argument("--snapshot", action="append", help="check only what this snapshot needs; repeatable")
+
+
+# verbs
+
+
+def _init(options: argparse.Namespace) -> int:
+    code = new_recovery_code() if options.recovery_code else ""
+    secrets = [(_secret(), "command line")]
+    if code:
+        secrets.append((Secret.recovery_code(code), "recovery code"))
+    repository = engine.Repository.create(_store(options), secrets, cache=_cache())
+    result = {"repository": repository.config.id.hex(), "recovery_code": code}
+    _say(options, result, f"Repository {result['repository']} made in {options.repository}.")
+    if code and not options.json:
+        _write(f"Recovery code, print it and keep it elsewhere:\n\n    {code}\n")
+    return 0
+
+
+def _backup(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    started = time.monotonic()
+    roots = [os.path.abspath(os.fsencode(source)) for source in options.source]
+    items: list[engine.ItemError] = []
+    entries = scan(roots, excludes=options.exclude, one_file_system=options.one_file_system, report=items.append)
+    facts = {"kind": "files", "roots": [printable(root) for root in roots], "excludes": options.exclude}
+    done = engine.archive(
+        repository, entries, snapshot_id=str(uuid.uuid4()), facts=lambda: facts, parent=_parent(repository, facts),
+        options=engine.Options(options.workers, options.codec, options.level, assume_unchanged=not options.full),
+        report=lambda item: _item(items, item), progress=_progress(options),
+    )  # fmt: skip
+    _say_items(items)
+    seconds = time.monotonic() - started
+    result = {"snapshot": done.snapshot.id, "seconds": round(seconds, 3), **done.stats.pack()}
+    _say(options, result, f"Snapshot {done.snapshot.id}: {_sizes(done.stats)} in {seconds:.1f} s.")
+    return EXIT_WARNINGS if items else 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    if options.snapshot is None:
+        rows = [_snapshot_row(snapshot) for snapshot in repository.snapshots]
+        _say(options, rows, "\n".join(f"{r['id']}  {r['time']}  {r['entries']:>9}  {r['size']:>14}" for r in rows))
+        return 0
+    snapshot = repository.log.snapshot(options.snapshot)
+    for entry in engine.entries(repository, snapshot, os.fsencode(options.path).strip(b"/")):
+        row = {"path": printable(entry.path), "kind": entry.kind.name.lower(), "size": entry.size, "mode": entry.mode}
+        _say(options, row, f"{entry.mode:06o} {entry.kind.name.lower():>9} {entry.size:>14} {row['path']}")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    snapshot = repository.log.snapshot(options.snapshot)
+    items: list[engine.ItemError] = []
+    base = _base(snapshot) if options.base is None else from_printable(options.base).strip(b"/")
+    select = PathFilter(options.include, options.exclude) if options.include or options.exclude else None
+    started = time.monotonic()
+    done = engine.restore(
+        repository, snapshot, os.path.abspath(os.fsencode(options.target)), base=base, select=select,
+        options=engine.RestoreOptions(options.workers, privileges=options.privileges),
+        report=lambda item: _item(items, item), progress=_restored(options),
+    )  # fmt: skip
+    _say_items(items)
+    seconds = time.monotonic() - started
+    result = {"snapshot": snapshot.id, "seconds": round(seconds, 3), **done.pack()}
+    _say(options, result, f"{done.files} files, {done.bytes} bytes restored in {seconds:.1f} s.")
+    return EXIT_WARNINGS if items else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    chosen = [repository.log.snapshot(name) for name in options.snapshot] if options.snapshot else None
+    done = engine.check(repository, options.level, snapshots=chosen, read_share=options.read_share)
+    problems = [
+        {"object": p.object, "message": p.message, "snapshots": p.snapshots, "paths": [printable(x) for x in p.paths]}
+        for p in done.problems
+    ]
+    result = {"level": done.level, "objects": done.objects, "bytes": done.bytes, "unused_packs": done.unused_packs,
+              "problems": problems}  # fmt: skip
+    for problem in problems:
+        sys.stderr.write(f"{problem['object'] or 'tree'}: {problem['message']}; harms {len(problem['paths'])} paths\n")
+    _say(options, result, f"{done.objects} objects, {done.bytes} bytes read, {len(problems)} problems.")
+    return EXIT_DAMAGE if problems else 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    before, after = repository.log.snapshot(options.before), repository.log.snapshot(options.after)
+    for change in engine.diff(repository, before, after):
+        row = {"change": str(change.kind), "path": printable(change.path)}
+        _say(options, row, f"{row['change']:>10} {row['path']}")
+    return 0
+
+
+# opening
+
+
+def _store(options: argparse.Namespace) -> Place:
+    return RetryingStore(engine.open_store("local", {"path": os.path.abspath(options.repository)}))
+
+
+def _open(options: argparse.Namespace) -> engine.Repository:
+    return engine.Repository.open(_store(options), _secret(), cache=_cache())
+
+
+def _cache() -> Path:
+    place = os.environ.get("AIHUB_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/aihub-backup"
+    return Path(place).expanduser()
+
+
+def _secret() -> Secret:
+    """The secret in the environment. The variables are removed, so that no child process inherits them."""
+    passphrase, code = os.environ.pop("AIHUB_PASSPHRASE", ""), os.environ.pop("AIHUB_RECOVERY_CODE", "")
+    if passphrase:
+        return Secret.passphrase(passphrase)
+    if code:
+        return Secret.recovery_code(code)
+    if keyfile := os.environ.get("AIHUB_KEYFILE"):
+        return Secret.keyfile(_keyfile(keyfile))
+    raise errors.EngineError("Set AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or AIHUB_KEYFILE to the repository's secret.")
+
+
+def _keyfile(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise errors.EngineError(f"The keyfile {path} cannot be read: {reason(error)}.") from None
+
+
+def _parent(repository: engine.Repository, facts: dict[str, Any]) -> engine.Snapshot | None:
+    """The newest snapshot of the same roots."""
+    same = [s for s in repository.snapshots if s.facts.get("roots") == facts["roots"]]
+    return same[-1] if same else None
+
+
+def _base(snapshot: engine.Snapshot) -> bytes:
+    roots = [from_printable(root) for root in snapshot.facts.get("roots", ["/"])]
+    return os.path.commonpath(roots).strip(b"/")
+
+
+# telling
+
+
+def _print(value: Any) -> None:
+    _write(json.dumps(value) + "\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+
+
+def _say(options: argparse.Namespace, value: Any, text: str) -> None:
+    if options.json:
+        _print(value)
+    elif text:
+        _write(text + "\n")
+
+
+def _item(items: list[engine.ItemError], item: engine.ItemError) -> None:
+    items.append(item)
+
+
+def _say_items(items: list[engine.ItemError]) -> None:
+    for item in items:
+        sys.stderr.write(f"{item.severity}: /{printable(item.path)}: {item.message}\n")
+
+
+def _sizes(stats: engine.Stats) -> str:
+    return f"{stats.items} items, {stats.bytes} bytes, {stats.bytes_read} read, {stats.bytes_stored} stored"
+
+
+def _progress(options: argparse.Namespace) -> Callable[[engine.Stats], None]:
+    def tell(stats: engine.Stats) -> None:
+        if not options.quiet and sys.stderr.isatty():
+            sys.stderr.write(f"\r{_sizes(stats)}\033[K")
+
+    return tell
+
+
+def _restored(options: argparse.Namespace) -> Callable[[engine.Restored], None]:
+    def tell(done: engine.Restored) -> None:
+        if not options.quiet and sys.stderr.isatty():
+            sys.stderr.write(f"\r{done.files} files, {done.bytes} bytes\033[K")
+
+    return tell
+
+
+def _snapshot_row(snapshot: engine.Snapshot) -> dict[str, Any]:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time))
+    return {"id": snapshot.id, "time": when, "entries": snapshot.entries, "size": snapshot.size,
+            "facts": dict(snapshot.facts)}  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

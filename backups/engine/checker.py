@@ -1,0 +1,380 @@
+"""check(): find every object that is not what was written, and name every snapshot and file that it harms.
+
+Level 1 lists the objects and compares sizes with the index; level 2 also reads them all and compares their SHA-256
+with their names, which needs no key; level 3 also decrypts everything and hashes every blob again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from backups.engine import content, tree
+from backups.engine import format as fmt
+from backups.engine.entry import Entry
+from backups.engine.errors import (
+    BlobMissing,
+    EngineError,
+    ObjectDamaged,
+    ObjectMissing,
+    Tampered,
+)
+from backups.engine.index import Location, PackFacts
+from backups.engine.log import Snapshot
+from backups.engine.options import default_workers
+from backups.engine.prover import PackProver
+from backups.engine.repository import Repository
+from backups.engine.workers import Emit, ForkedPool, InlinePool
+
+UNREADABLE = b"(a stretch of the tree that cannot be read)"
+PATHS_NAMED = 1000  # affected paths that are listed for one snapshot; all are counted
+
+
+class _Harm(NamedTuple):
+    """One path that cannot be restored, and the object that is to blame."""
+
+    path: bytes
+    object: str
+    why: str
+
+
+class _Harmed:
+    """What one object harms; dictionaries keep the order and drop repetitions."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        self.snapshots: dict[str, None] = {}
+        self.paths: dict[bytes, None] = {}
+
+
+class Problem(NamedTuple):
+    """One damaged or missing object, or one snapshot that cannot be restored completely.
+
+    object     name of the object ("" when only the snapshot's tree tells)
+    snapshots  ids of the snapshots it harms; paths: raw paths of the files it harms (at most PATHS_NAMED)
+    """
+
+    object: str
+    message: str
+    snapshots: tuple[str, ...] = ()
+    paths: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class Checked:
+    """The outcome. Sound when there are no problems."""
+
+    level: int
+    objects: int = 0
+    bytes: int = 0
+    bytes_expected: int = 0
+    unused_packs: int = 0  # in no index: left by an interrupted run, harmless
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems
+
+
+CheckProgress = Callable[[Checked], None]
+
+
+def check(
+    repository: Repository,
+    level: int,
+    *,
+    snapshots: Sequence[Snapshot] | None = None,
+    read_share: float = 1.0,
+    workers: int | None = None,
+    report: Callable[[Problem], None] = lambda _: None,
+    progress: CheckProgress = lambda _: None,
+) -> Checked:
+    """Check the whole repository, or only what some snapshots need.
+
+    read_share  part of the packs that levels 2 and 3 read, 0 to 1 (drawn by name: always the same ones)
+    Never stops at a problem; raises only when the store cannot be reached.
+    """
+    if level not in (1, 2, 3):
+        raise EngineError(
+            f"There is no check of level {level}: choose 1 (objects there), 2 (SHA-256) or 3 (decrypted)."
+        )
+    run = _Check(repository, level, read_share, workers, report, progress)
+    run.log()
+    run.index()
+    run.small_objects(snapshots)
+    needed = None if snapshots is None else run.packs_of(snapshots)
+    run.packs(needed)
+    run.trees(repository.snapshots if snapshots is None else snapshots)
+    return run.done
+
+
+class _Check:
+    def __init__(
+        self, repository: Repository, level: int, share: float, workers: int | None,
+        report: Callable[[Problem], None], progress: CheckProgress,
+    ) -> None:  # fmt: skip
+        self.done = Checked(level)
+        self._repository, self._level, self._share = repository, level, share
+        self._workers, self._report, self._progress = workers, report, progress
+        self._told = time.monotonic()
+        self._packs: dict[bytes, PackFacts] = {}
+        self._bad_packs: dict[bytes, str] = {}
+        self._lost_packs: set[bytes] = set()  # nothing in them can be relied on
+        self._bad_blobs: set[tuple[bytes, bytes]] = set()  # (pack, damaged blob in it); its other blobs are sound
+        self._clean: set[bytes] = set()  # tree pages that name nothing bad
+        self._harm: dict[bytes, list[_Harm]] = {}  # tree page → what is wrong on or below it
+
+    # everything but packs
+
+    def log(self) -> None:
+        try:
+            self._repository.log.refresh()
+        except Tampered as error:
+            self._problem(error.name or "log/", str(error))
+
+    def index(self) -> None:
+        repository = self._repository
+        index = repository.reload_index()
+        for damage in index.damaged:
+            self._problem(damage.name, damage.why)
+        self._packs = {pack.digest: pack for pack in index.packs()}
+
+    def small_objects(self, only: Sequence[Snapshot] | None) -> None:
+        """Config, keys, log and index; of the last two only what belongs to some snapshots, if they are given."""
+        snapshots = self._repository.snapshots if only is None else only
+        if only is None:
+            self._records()
+        self._indexes(snapshots)
+        self._config()
+        self._keys()
+        wanted = None if only is None else {name for s in snapshots for name in (s.record, *s.index)}
+        self._named("log/", self._record, wanted)
+        self._named("index/", lambda name, data: None, wanted)
+
+    def _records(self) -> None:
+        log = self._repository.log
+        for damage in log.damaged:
+            self._problem(damage.name, damage.why)
+        for name in sorted(log.missing):
+            self._problem(name, "the record is missing, though a later one follows it")
+
+    def _indexes(self, snapshots: Iterable[Snapshot]) -> None:
+        present = {info.name for info in self._repository.store.list("index/")}
+        lost: dict[str, list[str]] = {}
+        for snapshot in snapshots:
+            for name in snapshot.index:
+                if name not in present:
+                    lost.setdefault(name, []).append(snapshot.id)
+        for name, ids in lost.items():
+            self._problem(name, "the index object is missing", ids)
+
+    def _config(self) -> None:
+        try:
+            data = self._repository.store.get("config")
+        except ObjectMissing:
+            return self._problem("config", "it is missing")
+        if self._repository.log.config and data != self._repository.log.config:
+            self._problem("config", "it differs from its copy in the log")
+        return None
+
+    def _keys(self) -> None:
+        present = {info.name for info in self._repository.store.list("keys/")}
+        for name in self._repository.log.keys:
+            if name not in present:
+                self._problem(name, "the key object is missing")
+        self._named("keys/", lambda name, data: None)
+
+    def _named(self, prefix: str, prove: Callable[[str, bytes], object], wanted: Collection[str] | None = None) -> None:
+        """Read small objects whole: the name from level 2 on, the content at level 3."""
+        for name, size in self._repository.store.list(prefix):
+            if wanted is not None and name not in wanted:
+                continue
+            self.done.objects += 1
+            if self._level < 2 or any(problem.object == name for problem in self.done.problems):
+                continue
+            self.done.bytes += size
+            try:
+                data = self._repository.store.get(name)
+                if not fmt.name_matches(name, data):
+                    self._problem(name, "its SHA-256 is not its name")
+                elif self._level >= 3:
+                    prove(name, data)
+            except ObjectDamaged as damage:
+                self._problem(name, damage.why)
+            except ObjectMissing:
+                self._problem(name, "it is missing")
+
+    def _record(self, name: str, _: bytes) -> None:
+        self._repository.log.read(name)
+
+    # packs
+
+    def packs_of(self, snapshots: Iterable[Snapshot]) -> set[bytes]:
+        """The packs that these snapshots' trees and files lie in, as far as the trees can be read."""
+        needed: set[bytes] = set()
+        seen: set[bytes] = set()
+        for snapshot in snapshots:
+            with suppress(ObjectMissing, ObjectDamaged, BlobMissing):  # trees() names what is wrong
+                self._collect(snapshot.root, needed, seen)
+        return needed
+
+    def _collect(self, page: bytes, needed: set[bytes], seen: set[bytes]) -> None:
+        if page in seen:
+            return
+        seen.add(page)
+        needed.update(location.pack for location in self._repository.index.find_all(page))
+        raw = self._repository.load_blob(page)
+        for reference in tree.references(raw)[1]:
+            self._collect(reference.id, needed, seen)
+        if tree.is_leaf(raw):
+            for entry in tree.decode_page(raw):
+                for blob in self._blobs(entry):
+                    needed.update(location.pack for location in self._repository.index.find_all(blob))
+
+    def packs(self, needed: Collection[bytes] | None) -> None:
+        sizes = dict(self._listing())
+        wanted = self._packs.keys() if needed is None else needed & self._packs.keys()
+        for digest in sorted(wanted):
+            self.done.objects += 1
+            self._listed(self._packs[digest], sizes.get(digest))
+        if needed is None:
+            self.done.unused_packs = len(sizes.keys() - self._packs.keys())
+        if self._level >= 2:
+            self._read_packs(
+                [d for d in sorted(wanted) if d in sizes and d not in self._bad_packs and self._drawn(d)], sizes
+            )
+
+    def _listing(self) -> Iterator[tuple[bytes, int]]:
+        """(digest, size) of every pack there is; what bears another name than a pack's is told."""
+        for name, size in self._repository.store.list("packs/"):
+            with suppress(ValueError):
+                digest = bytes.fromhex(name.rpartition("/")[2])
+                if name == fmt.pack_name(digest):
+                    yield digest, size
+                    continue
+            self._problem(name, "no pack bears such a name")
+
+    def _listed(self, pack: PackFacts, size: int | None) -> None:
+        if size is None:
+            self._lose(pack.digest, "it is missing")
+        elif size != pack.size:
+            self._lose(pack.digest, f"it has {size} bytes instead of {pack.size}")
+
+    def _lose(self, digest: bytes, why: str) -> None:
+        self._lost_packs.add(digest)
+        self._bad_packs[digest] = why
+
+    def _drawn(self, digest: bytes) -> bool:
+        return int.from_bytes(digest[:4], "big") < self._share * (1 << 32)
+
+    def _read_packs(self, digests: Sequence[bytes], sizes: dict[bytes, int]) -> None:
+        self.done.bytes_expected = sum(sizes[d] for d in digests)
+        pool = self._pool(len(digests))
+        try:
+            for digest in digests:
+                pool.submit(["pack", digest, self._level], self._taker(digest, sizes[digest]))
+            pool.flush()
+        finally:
+            pool.close()
+
+    def _pool(self, tasks: int) -> ForkedPool | InlinePool:
+        repository = self._repository
+        count = default_workers() if self._workers is None else self._workers
+        alone = tasks < 3 or not count or not repository.store.capabilities().across_processes
+        make = lambda emit: PackProver(repository, forked=not alone)  # noqa: E731
+        ignore: Emit = lambda topic, value: None  # noqa: E731
+        return InlinePool(make, ignore) if alone else ForkedPool(make, ignore, count)
+
+    def _taker(self, digest: bytes, size: int) -> Callable[[Any], None]:
+        def take(result: dict[str, Any]) -> None:
+            self.done.bytes += size
+            if result["damage"]:
+                self._lose(digest, result["damage"])
+            elif result["blobs"]:
+                self._bad_blobs.update((digest, blob) for blob in result["blobs"])
+                self._bad_packs[digest] = f"{len(result['blobs'])} blobs in it are damaged"
+            self._tick()
+
+        return take
+
+    # trees
+
+    def trees(self, snapshots: Iterable[Snapshot]) -> None:
+        """Every blob that a tree names must be in a sound pack; each bad object is told with all that it harms."""
+        harmed: dict[str, _Harmed] = {fmt.pack_name(digest): _Harmed(why) for digest, why in self._bad_packs.items()}
+        for snapshot in snapshots:
+            for harm in self._tree(snapshot):
+                entry = harmed.setdefault(harm.object, _Harmed(harm.why))
+                entry.snapshots[snapshot.id] = None
+                entry.paths[harm.path] = None
+            self._tick()
+        for name, found in sorted(harmed.items()):
+            self._problem(name, found.why, list(found.snapshots), sorted(found.paths))
+
+    def _tree(self, snapshot: Snapshot) -> Iterator[_Harm]:
+        yield from self._page(snapshot.root)
+        try:
+            raw = self._repository.load_blob(snapshot.root)
+        except (ObjectMissing, ObjectDamaged, BlobMissing):
+            return  # told with the page
+        if fmt.sha256(raw) != snapshot.root_sha256:
+            yield _Harm(b"/", snapshot.record, "the root page is not the one that the record names")
+
+    def _page(self, page: bytes) -> Iterator[_Harm]:
+        """Harm on or below a page; each page is read once, however many snapshots share it."""
+        if page in self._clean:
+            return
+        if page not in self._harm:
+            found = list(self._examine(page))
+            if not found:
+                self._clean.add(page)
+                return
+            self._harm[page] = found
+        yield from self._harm[page]
+
+    def _examine(self, page: bytes) -> Iterator[_Harm]:
+        try:
+            raw = self._repository.load_blob(page)
+        except (ObjectMissing, ObjectDamaged, BlobMissing) as error:
+            yield _Harm(UNREADABLE, getattr(error, "name", ""), f"a tree page cannot be read: {error}")
+            return
+        for reference in tree.references(raw)[1]:
+            yield from self._page(reference.id)
+        if tree.is_leaf(raw):
+            for entry in tree.decode_page(raw):
+                yield from self._entry(entry)
+
+    def _entry(self, entry: Entry) -> Iterator[_Harm]:
+        try:
+            for blob in self._blobs(entry):
+                bad = [self._blame(location, blob) for location in self._repository.index.find_all(blob)]
+                if not bad:
+                    yield _Harm(entry.path, "", f"blob {blob.hex()} is in no index")
+                elif all(bad):  # else another copy of it is sound
+                    yield from (_Harm(entry.path, fmt.pack_name(digest), self._bad_packs[digest]) for digest in bad)
+        except (ObjectMissing, ObjectDamaged, BlobMissing) as error:
+            yield _Harm(entry.path, getattr(error, "name", ""), f"a content page cannot be read: {error}")
+
+    def _blame(self, location: Location, blob: bytes) -> bytes:
+        """The pack, if the blob cannot be had from there; b"" if it can."""
+        lost = location.pack in self._lost_packs or (location.pack, blob) in self._bad_blobs
+        return location.pack if lost else b""
+
+    def _blobs(self, entry: Entry) -> Iterator[bytes]:
+        if entry.content:
+            yield from content.blob_ids(entry.content, self._repository.load_blob)
+
+    # telling
+
+    def _problem(self, name: str, message: str, snapshots: Sequence[str] = (), paths: Sequence[bytes] = ()) -> None:
+        problem = Problem(name, message, tuple(snapshots), tuple(paths[:PATHS_NAMED]))
+        self.done.problems.append(problem)
+        self._report(problem)
+
+    def _tick(self) -> None:
+        if time.monotonic() - self._told >= 1:
+            self._told = time.monotonic()
+            self._progress(self.done)

@@ -1,0 +1,86 @@
+"""The repository format on one page: names, magic bytes, versions and limits. docs/format.md tells the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from enum import IntEnum
+
+FORMAT = 1
+MAGIC = b"AIHB"
+TRAILER_MAGIC = b"BHIA"
+
+HEADER = struct.Struct(">4sBBH16s32s")  # magic, format, object type, key epoch, repository id, salt
+TRAILER = struct.Struct(">IIIB4s")  # directory's section number, stored length, raw length, codec, magic
+SECTION_FACTS = struct.Struct(">BBI")  # kind, codec, raw length: the authenticated part beside the header
+
+MiB = 1 << 20
+SMALL_FILE = 128 << 10  # up to here a whole file is one blob, bytes
+CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX = 64 << 10, 256 << 10, 1 << 20
+PAGE_BLOCK = 64 << 10  # fixed blocks of page files, bytes
+FRAME_SIZE = 1 * MiB  # raw bytes after which a frame is closed
+FRAME_LIMIT = 16 * MiB  # no frame decompresses to more than this
+PACK_SIZE = 16 * MiB  # stored bytes after which a pack is closed
+UNIT_SIZE = 32 * MiB  # a large file is carried in units of this many bytes
+PAGE_ENTRIES, PAGE_ENTRIES_MAX = 256, 4096  # average and greatest number of entries of a tree page
+CONTENT_PAGE = 256 << 10  # packed bytes after which content moves to a page of its own
+INDEX_SECTION = 16384  # blobs in one section of an index object
+PACKS_PER_INDEX = 8  # a partial index is written after so many packs: what a killed run sends again at most
+INDEX_LIMIT = 64 * MiB
+RECORDS_PER_CHECKPOINT = 256
+
+_RECORD_NAME = re.compile(r"log/([0-9]{9})/([0-9]{12})-[0-9a-f]{32}")
+
+
+class ObjectType(IntEnum):
+    DATA_PACK = 1
+    TREE_PACK = 2
+    INDEX = 3
+    RECORD = 4
+
+
+class SectionKind(IntEnum):
+    FRAME = 1
+    DIRECTORY = 2
+    INDEX_PACKS = 3
+    INDEX_BLOBS = 4
+    RECORD = 5
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def pack_name(digest: bytes) -> str:
+    text = digest.hex()
+    return f"packs/{text[:2]}/{text}"
+
+
+def index_name(digest: bytes) -> str:
+    return f"index/{digest.hex()}"
+
+
+def key_name(digest: bytes) -> str:
+    return f"keys/{digest.hex()}"
+
+
+def record_name(seq: int, digest: bytes) -> str:
+    return f"log/{seq // 1000:09d}/{seq:012d}-{digest.hex()[:32]}"
+
+
+def is_record_name(name: str) -> bool:
+    """Whether a record may bear this name: nothing else belongs under log/."""
+    found = _RECORD_NAME.fullmatch(name)
+    return found is not None and int(found[1]) == int(found[2]) // 1000
+
+
+def record_seq(name: str) -> int:
+    """The sequence number that a record's name carries."""
+    return int(name.rsplit("/", 1)[1].split("-", maxsplit=1)[0])
+
+
+def name_matches(name: str, data: bytes) -> bool:
+    """Whether these bytes are the ones that the object's name was made from."""
+    last = name.rsplit("/", 1)[1].rsplit("-", 1)[-1]
+    return len(last) in (32, 64) and hashlib.sha256(data).hexdigest().startswith(last)

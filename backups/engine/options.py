@@ -1,0 +1,69 @@
+"""How a run works, and what it counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from backups.engine.entry import ItemError
+from backups.engine.pack import VERIFY_EVERY
+
+
+def default_workers() -> int:
+    """One process for each processor we may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an archive run works.
+
+    workers           processes; 0 does everything in the caller's
+    codec, level      zstd, gzip or none, and the codec's own level
+    verify_every      one data frame in so many is decoded again before it counts; 1: all
+    assume_unchanged  take over files whose inode, size, mtime and ctime are the parent's
+    """
+
+    workers: int = field(default_factory=default_workers)
+    codec: str = "zstd"
+    level: int = 1
+    verify_every: int = VERIFY_EVERY
+    assume_unchanged: bool = True
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of a run. Bytes are raw unless said otherwise; what is expected comes from the parent, 0 unknown."""
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    bytes: int = 0  # size of all files that have passed
+    bytes_read: int = 0
+    bytes_stored: int = 0  # in packs and index objects: compressed and encrypted
+    warnings: int = 0
+    errors: int = 0
+    bytes_expected: int = 0
+    items_expected: int = 0
+    current: str = ""  # path in hand
+
+    @property
+    def items(self) -> int:
+        return self.files + self.directories + self.others
+
+    def pack(self) -> dict[str, Any]:
+        return {**asdict(self), "items": self.items}
+
+
+Report = Callable[[ItemError], None]
+Progress = Callable[[Stats], None]  # called at most once a second; may raise Cancelled
+
+
+def quiet(_: object) -> None:
+    """A report or progress that nobody listens to."""

@@ -1,0 +1,80 @@
+"""What a run has stored so far: finished packs, and the index objects that describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backups.engine import format as fmt
+from backups.engine.capture import Known
+from backups.engine.codec import Codec, Compressor
+from backups.engine.format import ObjectType
+from backups.engine.index import seal_index
+from backups.engine.pack import PackInfo, PackWriter
+from backups.engine.repository import Repository
+
+BLOBS_PER_INDEX = 1 << 17  # bounds the memory of sorting and sealing them, about 30 MB
+
+
+class RunIndex:
+    """Collects the packs of a run and writes an index object after every few of them.
+
+    What an index object names is found by a later run: it is the point from which a killed run resumes.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._pending: list[PackInfo] = []
+        self._blobs = 0
+        self.names: list[str] = []
+        self.tree_packs: list[bytes] = []
+        self.stored = 0  # bytes of all packs
+
+    def add(self, pack: PackInfo) -> None:
+        """A pack that is durable."""
+        self._pending.append(pack)
+        self._blobs += sum(len(frame.lengths) // 4 for frame in pack.frames)
+        self.stored += pack.size
+        if pack.envelope.type == ObjectType.TREE_PACK:
+            self.tree_packs.append(pack.digest)
+        if len(self._pending) >= fmt.PACKS_PER_INDEX or self._blobs >= BLOBS_PER_INDEX:
+            self.write()
+
+    def write(self) -> None:
+        if not self._pending:
+            return
+        data = seal_index(self._repository.sealer, self._pending)
+        name = fmt.index_name(fmt.sha256(data))
+        self._repository.store.put(name, data)
+        self.names.append(name)
+        self.stored += len(data)
+        self._pending, self._blobs = [], 0
+
+
+class TreeSaver:
+    """Stores tree pages and content pages as blobs of tree packs; pages that exist already cost nothing."""
+
+    def __init__(self, repository: Repository, sealed: Callable[[PackInfo], None]) -> None:
+        self._repository = repository
+        self._known: Known = repository.sync_index()
+        self._mine: set[bytes] = set()
+        self._packer = PackWriter(
+            repository.sealer, ObjectType.TREE_PACK, Compressor(Codec.ZSTD, 3), repository.store.put, sealed
+        )
+
+    def save(self, raw: bytes) -> bytes:
+        page_id = self._repository.id_of(raw)
+        if page_id not in self._mine and page_id not in self._known:
+            self._mine.add(page_id)
+            self._packer.add(page_id, raw)
+        return page_id
+
+    def distrust(self) -> None:
+        """Store pages from now on though the index knows them: what holds them proved to be damaged."""
+        self._known = frozenset()
+
+    def settle(self) -> None:
+        """Wait for a pack that is being written in the background."""
+        self._packer.settle()
+
+    def flush(self) -> None:
+        self._packer.flush()

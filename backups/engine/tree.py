@@ -1,0 +1,256 @@
+"""The tree of a snapshot: entries in depth-first byte order on content-defined pages.
+
+A leaf page holds about 256 entries; the pages above hold references to the pages below, up to one root. Pages are
+blobs of tree packs, so an unchanged stretch of a tree costs nothing in the next snapshot, and readers and writers
+stream: memory does not grow with the number of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgpack
+
+from backups.engine import format as fmt
+from backups.engine.content import Content
+from backups.engine.entry import Entry, Kind, Notes, sort_key
+from backups.engine.errors import EngineError
+
+Load = Callable[[bytes], bytes]  # id of a page → its raw bytes
+Save = Callable[[bytes], bytes]  # raw bytes of a page → its id
+PAGE_BYTES = 1 << 20  # a page with long names or much content is closed early, bytes
+NAMES = "surrogateescape"  # names of users that are no UTF-8 keep their bytes
+_FAN_OUT, _FAN_OUT_MAX = 64, 512
+
+
+class Reference(NamedTuple):
+    """A page as its parent knows it."""
+
+    first: bytes  # path of its first entry
+    id: bytes
+    entries: int
+    size: int  # sum of the file sizes, bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A finished tree: how to find it and two checksums over it.
+
+    root_sha256      of the root page's raw bytes
+    manifest_sha256  of all leaf pages' raw bytes in order: proves a complete listing
+    """
+
+    root: bytes
+    root_sha256: bytes
+    manifest_sha256: bytes
+    entries: int
+    size: int
+
+
+class TreeWriter:
+    """Takes entries in order; pages leave through save as soon as they are full."""
+
+    def __init__(self, save: Save) -> None:
+        self._save = save
+        self._page = _Page()
+        self._levels: list[list[Reference]] = []
+        self._manifest = hashlib.sha256()
+        self._last: bytes | None = None
+        self._top = b""  # raw bytes of the page saved last
+
+    def add(self, entry: Entry) -> None:
+        key = entry.key
+        if self._last is not None and key <= self._last:
+            raise EngineError(f"Entry {entry.path!r} is out of order; a tree is written in depth-first byte order.")
+        self._last = key
+        self._page.add(entry)
+        if self._page.is_full(entry.path):
+            self._close_page()
+
+    def finish(self) -> Tree:
+        if self._page.rows or not self._levels:
+            self._close_page()
+        level = 0
+        while level + 1 < len(self._levels) or len(self._levels[level]) > 1:
+            self._close_level(level)
+            level += 1
+        root = self._levels[level][0]
+        return Tree(root.id, fmt.sha256(self._top), self._manifest.digest(), root.entries, root.size)
+
+    def _close_page(self) -> None:
+        page, self._page = self._page, _Page()
+        self._top = raw = page.encode()
+        self._manifest.update(raw)
+        self._append(0, Reference(page.first, self._save(raw), len(page.rows), page.size))
+
+    def _append(self, level: int, reference: Reference) -> None:
+        while level >= len(self._levels):
+            self._levels.append([])
+        row = self._levels[level]
+        row.append(reference)
+        # The cut depends on the child's content, so that an insertion moves one cut, not all behind it.
+        full = len(row) >= _FAN_OUT_MAX or sum(len(r.first) for r in row) >= PAGE_BYTES
+        if len(row) >= 2 and (full or reference.id[0] % _FAN_OUT == 0):
+            self._close_level(level)
+
+    def _close_level(self, level: int) -> None:
+        row = self._levels[level]
+        if not row:
+            return
+        self._levels[level] = []
+        self._top = raw = msgpack.packb([level + 1, [list(reference) for reference in row]])
+        entries, size = sum(r.entries for r in row), sum(r.size for r in row)
+        self._append(level + 1, Reference(row[0].first, self._save(raw), entries, size))
+
+
+class _Page:
+    """A leaf page that is being filled."""
+
+    def __init__(self) -> None:
+        self.first = b""
+        self.rows: list[list[Any]] = []
+        self.size = 0
+        self._bytes = 0
+        self._directories: dict[bytes, int] = {}
+        self._users: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
+
+    def add(self, e: Entry) -> None:
+        if not self.rows:
+            self.first = e.path
+        directory, _, name = e.path.rpartition(b"/")
+        number = self._directories.setdefault(directory, len(self._directories))
+        if e.user:
+            self._users[e.uid] = e.user
+        if e.group:
+            self._groups[e.gid] = e.group
+        content = list(e.content) if isinstance(e.content, tuple) else e.content
+        self.rows.append(
+            [number, name, int(e.kind), e.mode, e.uid, e.gid, e.mtime_ns, e.ctime_ns, e.device, e.inode, e.nlink,
+             e.size, int(e.notes), content, _extra(e)]
+        )  # fmt: skip
+        self.size += e.size if e.kind is Kind.FILE else 0
+        self._bytes += len(e.path) + len(content or b"") * (32 if isinstance(content, list) else 1) + 80
+        self._bytes += sum(len(n) + len(v) for n, v in e.xattrs or ()) + len(e.target)
+
+    def is_full(self, path: bytes) -> bool:
+        count = len(self.rows)
+        drawn = zlib.crc32(path) % fmt.PAGE_ENTRIES == 0
+        return drawn or count >= fmt.PAGE_ENTRIES_MAX or self._bytes >= PAGE_BYTES
+
+    def encode(self) -> bytes:
+        page: bytes = msgpack.packb(
+            [0, list(self._directories), self._users, self._groups, self.rows], unicode_errors=NAMES
+        )
+        return page
+
+
+def _extra(e: Entry) -> dict[str, Any] | None:
+    """What only few entries have; nil for the many."""
+    extra: dict[str, Any] = {}
+    if e.target:
+        extra["target"] = e.target
+    if e.xattrs:
+        extra["xattrs"] = [list(pair) for pair in e.xattrs]
+    if e.flags:
+        extra["flags"] = e.flags
+    if e.rdev:
+        extra["rdev"] = e.rdev
+    if e.block:
+        extra["block"] = e.block
+    if e.sha256:
+        extra["sha256"] = e.sha256
+    return extra or None
+
+
+def encode_entries(entries: Iterable[Entry]) -> bytes:
+    """Entries in the form of a leaf page, whatever their number and order; decode_page() reads it."""
+    page = _Page()
+    for entry in entries:
+        page.add(entry)
+    return page.encode()
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_NONE: dict[str, Any] = {}
+
+
+def decode_page(raw: bytes) -> Iterator[Entry]:
+    """The entries of a leaf page."""
+    level, *columns = msgpack.unpackb(raw, strict_map_key=False, unicode_errors=NAMES)
+    if level != 0:
+        raise EngineError("A page of references stands where a leaf page should be.")
+    directories, users, groups, rows = columns
+    for row in rows:
+        number, name, kind, mode, uid, gid, mtime, ctime, device, inode, nlink, size, notes, content, more = row
+        directory = directories[number]
+        more = more or _NONE
+        yield Entry(
+            directory + b"/" + name if directory else name, _KINDS[kind], mode, uid, gid, users.get(uid, ""),
+            groups.get(gid, ""), mtime, ctime, device, inode, nlink, size, more.get("target", b""),
+            more.get("rdev", 0), tuple((n, v) for n, v in more.get("xattrs", ())), more.get("flags", 0),
+            more.get("block", 0), None, Notes(notes), _content(content), more.get("sha256", b""),
+        )  # fmt: skip
+
+
+def _content(stored: bytes | list[bytes] | None) -> Content | None:
+    return tuple(stored) if isinstance(stored, list) else stored
+
+
+def references(raw: bytes) -> tuple[int, list[Reference]]:
+    """(level, references) of a page above the leaves; (0, []) of a leaf page."""
+    page = msgpack.unpackb(raw, strict_map_key=False, unicode_errors=NAMES)
+    return (page[0], [Reference(*row) for row in page[1]]) if page[0] else (0, [])
+
+
+def is_leaf(raw: bytes) -> bool:
+    return raw[1] == 0  # [level, …]: a fixarray's first element, a positive fixint
+
+
+def leaves(load: Load, root: bytes, below: bytes = b"") -> Iterator[bytes]:
+    """The raw leaf pages in order; with below, only those that can hold that path or its descendants."""
+    raw = load(root)
+    if is_leaf(raw):
+        yield raw
+        return
+    _, row = references(raw)
+    for number, reference in enumerate(row):
+        after = row[number + 1].first if number + 1 < len(row) else None
+        if _may_hold(reference.first, after, below):
+            yield from leaves(load, reference.id, below)
+
+
+def _may_hold(first: bytes, after: bytes | None, below: bytes) -> bool:
+    """Whether a page from first up to (not including) after can hold below or a descendant of it."""
+    if not below:
+        return True
+    key = sort_key(below)
+    ends_before = after is not None and sort_key(after) <= key
+    begins_behind = sort_key(first) > key and not is_below(first, below)
+    return not ends_before and not begins_behind
+
+
+def is_below(path: bytes, base: bytes) -> bool:
+    """Whether path is base or lies under it."""
+    return not base or path == base or path.startswith(base + b"/")
+
+
+def entries(load: Load, root: bytes, below: bytes = b"") -> Iterator[Entry]:
+    """All entries in order; with below, that subtree only (its own entry first)."""
+    for raw in leaves(load, root, below):
+        for entry in decode_page(raw):
+            if is_below(entry.path, below):
+                yield entry
+
+
+def pages(load: Load, root: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(id, raw) of every page, parents before children."""
+    raw = load(root)
+    yield root, raw
+    if not is_leaf(raw):
+        for reference in references(raw)[1]:
+            yield from pages(load, reference.id)

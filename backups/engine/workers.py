@@ -1,0 +1,279 @@
+"""Worker processes: forked once a run, each carrying whole tasks; results and finished packs come back.
+
+A receiver thread for each worker drains its pipe, so neither side ever waits for the other with full buffers. A
+worker that dies ends the run: whoever made the pool kills the others, and nothing has been committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, Pipe
+from typing import Any, Protocol
+
+import msgpack
+
+from backups.engine import errors
+from backups.engine.errors import EngineError, WorkerDied
+
+PR_SET_PDEATHSIG = 1
+M_MMAP_THRESHOLD = -3
+MMAP_THRESHOLD = 2 << 20  # bytes; without it glibc learns to keep whole packs on its heap, torn by small blocks
+IN_HAND = 2  # tasks given to a worker at once: one it works on, one that waits
+Task = list[Any]  # [verb, *arguments]
+Emit = Callable[[str, Any], None]
+
+
+class Worker(Protocol):
+    """What runs in a worker process: do() a task; finish() flushes. Both may emit (topic, value)."""
+
+    def do(self, task: Task) -> Any: ...
+
+    def finish(self) -> Any: ...
+
+
+Make = Callable[[Emit], Worker]
+
+
+class Pool(Protocol):
+    """Either worker processes or the same work done inline."""
+
+    def submit(self, task: Task, then: Callable[[Any], None]) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class InlinePool:
+    """The worker's code in the caller's own process: for small jobs, and stores that only one process sees."""
+
+    def __init__(self, make: Make, emit: Emit) -> None:
+        self._worker = make(emit)
+
+    def submit(self, task: Task, then: Callable[[Any], None]) -> None:
+        then(self._worker.do(task))
+
+    def wait(self) -> None:
+        """Nothing is ever outstanding."""
+
+    def flush(self) -> None:
+        self._worker.finish()
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class ForkedPool:
+    """Worker processes. make(emit) runs in each child; emitted values arrive at emit in the parent's thread."""
+
+    def __init__(self, make: Make, emit: Emit, count: int) -> None:
+        self._emit = emit
+        self._inbox: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
+        self._children = [_Child(make, number) for number in range(count)]
+        for child in self._children:  # threads only after the last fork
+            child.listen(self._inbox)
+
+    def submit(self, task: Task, then: Callable[[Any], None]) -> None:
+        """Give a task to the least busy worker; waits while all have enough in hand."""
+        while True:
+            child = min(self._children, key=lambda c: len(c.waiting))
+            if len(child.waiting) < IN_HAND:
+                break
+            self._receive()
+        child.send(task, then)
+        while not self._inbox.empty():
+            self._receive()
+
+    def wait(self) -> None:
+        """Wait for one message of any worker."""
+        if any(child.waiting for child in self._children):
+            self._receive()
+
+    def drain(self) -> None:
+        """Wait until every task has been answered."""
+        while any(child.waiting for child in self._children):
+            self._receive()
+
+    def flush(self) -> None:
+        """Let every worker finish what it holds back (open packs) and wait for it."""
+        self.drain()
+        for child in self._children:
+            child.send(["finish"], _ignore)
+        self.drain()
+
+    def each(self, task: Task) -> None:
+        """The same task for every worker, and wait for it."""
+        self.drain()
+        for child in self._children:
+            child.send(task, _ignore)
+        self.drain()
+
+    def close(self) -> None:
+        for child in self._children:
+            child.kill()
+
+    @property
+    def pids(self) -> list[int]:
+        return [child.pid for child in self._children]
+
+    def _receive(self) -> None:
+        number, topic, value = self._inbox.get()
+        child = self._children[number]
+        if topic == "done":
+            child.waiting.pop(0)(value)
+        elif topic == "failed":
+            raise _revive(value)
+        elif topic == "died":
+            raise WorkerDied(f"Worker process {child.pid} ended while it was working ({child.reap()}).")
+        else:
+            self._emit(topic, value)
+
+
+def _ignore(_: Any) -> None:
+    pass
+
+
+class _Child:
+    def __init__(self, make: Make, number: int) -> None:
+        self.number = number
+        self.waiting: list[Callable[[Any], None]] = []
+        self._reaped = False
+        self._listener: threading.Thread | None = None
+        self._pipe, theirs = Pipe()
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run_child(make, self._pipe, theirs, parent)
+        theirs.close()
+
+    def listen(self, inbox: queue.SimpleQueue[tuple[int, str, Any]]) -> None:
+        self._listener = threading.Thread(target=_listen, args=(self.number, self._pipe, inbox), daemon=True)
+        self._listener.start()
+
+    def send(self, task: Task, then: Callable[[Any], None]) -> None:
+        self.waiting.append(then)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the listener tells of the death
+            self._pipe.send_bytes(msgpack.packb(task))
+
+    def reap(self) -> str:
+        self._reaped = True
+        with contextlib.suppress(ChildProcessError):
+            _, status = os.waitpid(self.pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return "already gone"
+
+    def kill(self) -> None:
+        if not self._reaped:  # else its number may be another process's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.reap()
+        if self._listener:
+            self._listener.join()  # it has met the end; going on, it would read from the next pipe of this number
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+
+
+def _listen(number: int, pipe: Connection, inbox: queue.SimpleQueue[tuple[int, str, Any]]) -> None:
+    try:
+        while True:
+            topic, value = msgpack.unpackb(pipe.recv_bytes(), strict_map_key=False)
+            inbox.put((number, topic, value))
+    except (EOFError, OSError, ValueError):  # ValueError: it died in the middle of a message
+        inbox.put((number, "died", None))
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends; covers a parent that is gone already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def return_memory() -> None:
+    """Have the allocator give large buffers back to the system as soon as they are freed (mallopt(3))."""
+    with contextlib.suppress(AttributeError):  # another libc than glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+
+
+def _run_child(make: Make, parents_end: Connection, pipe: Connection, parent: int) -> None:
+    """Never returns: the parent's stack below the fork is not ours."""
+    status = 1
+    try:
+        die_with_parent(parent)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+        parents_end.close()
+        return_memory()
+        gc.disable()  # no cycles are made on the hot path, and a collection would copy shared pages
+        _serve(make, pipe)
+        status = 0
+    except (EOFError, BrokenPipeError):
+        status = 0  # the parent is done with us
+    finally:
+        os._exit(status)
+
+
+def _serve(make: Make, pipe: Connection) -> None:
+    def emit(topic: str, value: Any) -> None:
+        pipe.send_bytes(msgpack.packb([topic, value]))
+
+    try:
+        worker = make(emit)
+        for task in _tasks(pipe):
+            emit("done", worker.finish() if task[0] == "finish" else worker.do(task))
+    except (EOFError, BrokenPipeError):
+        raise
+    except BaseException as error:
+        emit("failed", _describe(error))
+
+
+def _tasks(pipe: Connection) -> Iterator[Task]:
+    while True:
+        yield msgpack.unpackb(pipe.recv_bytes(), strict_map_key=False)
+
+
+def _describe(error: BaseException) -> list[Any]:
+    text = str(error) if isinstance(error, EngineError) else "".join(traceback.format_exception(error))
+    return [type(error).__name__, text, getattr(error, "name", None), getattr(error, "why", None)]
+
+
+def _revive(described: list[Any]) -> EngineError:
+    """The child's error as an exception here; one that is not ours becomes an EngineError with its traceback."""
+    kind, text, name, why = described
+    if kind in ("ObjectMissing", "ObjectExists"):
+        revived: EngineError = getattr(errors, kind)(name)
+        revived.args = (text,)
+        return revived
+    if kind == "ObjectDamaged":
+        return errors.ObjectDamaged(name, why)
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, EngineError) and found is not errors.BlobMissing:
+        return found(text)
+    return EngineError(text)
+
+
+class Ring:
+    """Buffers in memory that all processes share: the feeder of a stream fills one, a worker empties it."""
+
+    def __init__(self, slots: int, size: int) -> None:
+        self.size = size
+        self._memory = mmap.mmap(-1, slots * size)
+        self.free = list(range(slots))
+
+    def view(self, slot: int) -> memoryview:
+        return memoryview(self._memory)[slot * self.size : (slot + 1) * self.size]

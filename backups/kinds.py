@@ -1,0 +1,34 @@
+"""The two tables of this app: which kinds of places and which kinds of sources there are. One line is one kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aihub_backup.core.plugins import PluginTable
+
+# A place: a django-storages backend with `Options` and `open_store()` (backups.storages.base).
+STORAGES: PluginTable[Any] = PluginTable(
+    "storage",
+    {
+        "local": ("Local directory", "backups.storages.local.LocalStorage"),
+    },
+)
+
+# A way to capture and restore one kind of source (backups.strategies.base).
+STRATEGIES: PluginTable[Any] = PluginTable(
+    "strategy",
+    {
+        "files": ("Files and directories", "backups.strategies.files.Files"),
+        "sqlite": ("SQLite database", "backups.strategies.sqlite.SQLite"),
+    },
+)
+
+# What people ask for by one word are families of kinds, and backup types draw from them. Kinds that have no line above
+# yet are named already: a request for them is answered with a sentence, not with a surprise.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "database": ("postgresql", "mysql", "sqlite"),
+    "files": ("files",),
+    "config": ("config",),
+    "redis": ("redis",),
+    "logs": ("logs",),
+}

@@ -1,0 +1,35 @@
+"""What the runner can do, by name. Each deed takes the job and the caller and returns its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backups.engine.errors import EngineError
+from backups.runner import backup, looking, making, restore, validate
+from backups.runner.caller import Caller
+
+Deed = Callable[[Mapping[str, Any], Caller], dict[str, Any]]
+
+DEEDS: Mapping[str, Deed] = {
+    "probe": making.probe,
+    "init": making.init,
+    "unlock": making.unlock,
+    "test": backup.test,
+    "backup": backup.backup,
+    "find": looking.find,
+    "forget": making.forget,
+    "verify": looking.verify,
+    "entries": looking.entries,
+    "diff": looking.diff,
+    "restore": restore.restore,
+    "validate": validate.validate,
+}
+
+
+def do(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Do the named deed. EngineError and Failure carry a sentence for people."""
+    deed = DEEDS.get(str(job.get("job")))
+    if deed is None:
+        raise EngineError(f"The runner knows no job “{job.get('job')}”.")
+    return deed(job, caller)

@@ -1,0 +1,273 @@
+"""What people do with backups."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import Prefetch, QuerySet
+from django.utils import timezone
+
+from aihub_backup.core import jobs
+from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.failures import Invalid, Refused
+from aihub_backup.core.models import Node
+from aihub_backup.core.states import LostRace
+from backups.models import (
+    Backup,
+    BackupPart,
+    BackupState,
+    BackupType,
+    PartState,
+    Policy,
+    Repository,
+    Source,
+    Trigger,
+    Verification,
+)  # fmt: skip
+from backups.models.backup import ACTIVE
+from backups.services import deletion, lookup, loops, placing, repositories, scope, states
+from backups.services.restorable import restorable
+from backups.services.sources import labels
+from backups.services.verifications import known_level
+
+__all__ = [
+    "cancel", "delete", "get", "hold", "listing", "progress", "release", "request", "restorable",
+]  # fmt: skip
+
+PART_JOB = "backup-part"
+QUEUE = "backup"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One part to be: everything that was decided before the first row is written."""
+
+    source: Source
+    repository: Repository
+    node: Node | None
+    attempts: int
+
+
+def request(
+    type: str,  # noqa: A002  # the word of the API
+    *,
+    by: Actor,
+    trigger: str = Trigger.API,
+    sources: Sequence[Source] | None = None,
+    family: str = "",
+    within: QuerySet[Source] | None = None,
+    repository: Repository | None = None,
+    policy: Policy | None = None,
+    label: str = "",
+    tags: Mapping[str, str] | None = None,
+    verify: int | None = None,
+    hold_until: datetime | None = None,
+    priority: int = 0,
+) -> Backup:
+    """Ask for a run. Writes Backup, parts, jobs and the audit event in one transaction and rings.
+
+    `type` is one of the eight; `sources` are the ones named, None means those of the table in `services.scope`,
+    taken from `within` (what the caller may see; None: all). `family` (database|files|redis|config|logs) narrows
+    the types full, incremental and differential. `verify` is the level after the run, None: the policy's.
+    Invalid (unknown type), Refused: source-not-ready (nothing in scope, kit not proven, …), operation-in-progress.
+    """
+    kind = scope.known_type(type)
+    chosen = scope.choose(kind, sources, family, within)
+    tasks = [_task(source, repository, policy) for source in chosen]
+    _refuse_busy(chosen)
+    backup = Backup(
+        type=kind, label=_label(label), tags=labels(tags), policy=policy or _common([s.policy for s in chosen]),
+        environment=_common([s.environment for s in chosen]), verify_level=_verify(verify, policy, chosen),
+        trigger=trigger, hold_until=_future(hold_until), requested_by_kind=by.kind,
+        requested_by_id=by.user_id or "", requested_by_name=by.name[:200],
+    )  # fmt: skip
+    try:
+        with transaction.atomic():
+            _write(backup, tasks, priority)
+            record("backup.request", backup, by=by, type=kind, sources=[s.name for s in chosen], trigger=trigger)
+    except IntegrityError:
+        _refuse_busy(chosen)  # another request was faster between our look and our row
+        raise
+    return backup
+
+
+def listing() -> QuerySet[Backup]:
+    """Every backup, newest first, with what a list shows (parts, sources, jobs) fetched along."""
+    parts = BackupPart.objects.select_related("source__environment", "repository__storage", "job", "base")
+    return Backup.objects.select_related("environment", "policy").prefetch_related(Prefetch("parts", parts))
+
+
+def get(reference: UUID | str) -> Backup:
+    """The backup with parts, jobs and verifications. NotFound."""
+    checks = Verification.objects.select_related("job", "storage")
+    return lookup.find(listing().prefetch_related(Prefetch("parts__verifications", checks)), reference)
+
+
+def progress(backup: Backup) -> dict[str, Any]:
+    """The parts' progress together: {phase, bytes_done, bytes_total, items_done, items_total, ratio, bytes_per_second,
+    eta_seconds, heartbeat_at, indeterminate}; unknown values are None."""
+    parts = list(backup.parts.all())
+    told = [_progress_of(part) for part in parts]
+    bytes_done, bytes_total = _sum(told, "bytes_done"), _sum(told, "bytes_total")
+    rate = sum(float(one.get("bytes_per_second") or 0) for one in told) or None
+    left = bytes_total - bytes_done if bytes_total is not None and bytes_done is not None else None
+    return {
+        "phase": next((one["phase"] for one in told if one.get("phase")), None),
+        "bytes_done": bytes_done, "bytes_total": bytes_total,
+        "items_done": _sum(told, "items_done"), "items_total": _sum(told, "items_total"),
+        "ratio": _ratio(parts, bytes_done, bytes_total), "bytes_per_second": rate,
+        "eta_seconds": round(max(0, left) / rate) if backup.active and rate and left is not None else None,
+        "heartbeat_at": max((p.job.heartbeat_at for p in parts if p.job and p.job.heartbeat_at), default=None),
+        "indeterminate": backup.active and not bytes_total,
+    }  # fmt: skip
+
+
+def cancel(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
+    """End what is queued, ask what runs to end. Refused (“not-cancellable”) when nothing can be cancelled any more."""
+    with transaction.atomic():
+        parts = list(backup.parts.filter(state__in=ACTIVE).select_related("job"))
+        if not [part for part in parts if _cancelled(part, by)]:
+            raise Refused("Nothing of this backup can be cancelled any more.", code="not-cancellable")
+        states.refresh(backup.pk)
+        record("backup.cancel", backup, by=by, reason=reason)
+    backup.refresh_from_db()
+    return backup
+
+
+def hold(backup: Backup, *, until: datetime, by: Actor, reason: str = "") -> Backup:
+    """Nobody may delete it before then. Invalid when the moment has passed or is earlier than the present hold."""
+    if backup.state in (BackupState.DELETING, BackupState.DELETED):
+        raise Refused("This backup was deleted; there is nothing left to hold.", code="backup-deleted")
+    future = _future(until)
+    if backup.held and backup.hold_until and future and future < backup.hold_until:
+        raise Invalid("The hold would become shorter; release it instead.", errors={"hold_until": "Too early."})
+    return _held(backup, "backup.hold", future, reason, by)
+
+
+def release(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
+    """End the hold."""
+    return _held(backup, "backup.release", None, reason, by)
+
+
+def delete(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
+    """Forget its recovery points (a job writes that into the repository's log); an active one is cancelled instead.
+
+    Refused: on-hold, immutable, in-use, last-restorable-point (the only point of an enabled source), backup-deleted.
+    """
+    if backup.active:
+        return cancel(backup, by=by, reason=reason)
+    deletion.begin(backup, by=by, reason=reason)
+    backup.refresh_from_db()
+    return backup
+
+
+# --- deciding -------------------------------------------------------------------------------------------------------
+
+
+def _task(source: Source, given: Repository | None, policy: Policy | None) -> _Task:
+    repository = given or source.repository or repositories.default()
+    repositories.must_be_writable(repository)
+    loops.refuse(source, repository)
+    promise = policy or source.policy
+    return _Task(source, repository, placing.node_for(source, repository), promise.max_attempts if promise else 3)
+
+
+def _refuse_busy(sources: Sequence[Source]) -> None:
+    busy = BackupPart.objects.filter(source__in=sources, state__in=ACTIVE).select_related("source").first()
+    if busy is not None:
+        raise Refused(
+            f"A backup of “{busy.source}” is already {busy.get_state_display()}; wait for its end or cancel it.",
+            code="operation-in-progress", facts={"backup": str(busy.backup_id)},
+        )  # fmt: skip
+
+
+def _common(values: Sequence[Any]) -> Any:
+    """The one value that all share; None when they differ."""
+    return values[0] if len(set(values)) == 1 else None
+
+
+def _verify(given: int | None, policy: Policy | None, sources: Sequence[Source]) -> int:
+    if given is not None:
+        return known_level(given) if given else 0
+    if policy is not None:
+        return policy.verify_level
+    return max(source.policy.verify_level if source.policy else 0 for source in sources)
+
+
+def _label(text: str) -> str:
+    if len(text) > 200:
+        raise Invalid("The label is too long.", errors={"label": "This must be at most 200 characters long."})
+    return text
+
+
+def _future(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment <= timezone.now():
+        raise Invalid("A hold ends in the future.", errors={"hold_until": "This moment has passed already."})
+    return moment
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def _write(backup: Backup, tasks: Sequence[_Task], priority: int) -> None:
+    backup.save(force_insert=True)
+    for task in tasks:
+        _add_part(backup, task, scope.mode(BackupType(backup.type)), priority)
+
+
+def _add_part(backup: Backup, task: _Task, mode: str, priority: int) -> None:
+    key = uuid.uuid4()
+    job = jobs.enqueue(
+        PART_JOB, target_id=key, queue=QUEUE, node=task.node, priority=priority, max_attempts=task.attempts
+    )
+    BackupPart.objects.create(pk=key, backup=backup, source=task.source, repository=task.repository, job=job, mode=mode)
+
+
+def _cancelled(part: BackupPart, by: Actor) -> bool:
+    """Ask the part's job to end; False when it is past its point of no return."""
+    if part.job is None:
+        return False
+    try:
+        jobs.cancel(part.job, by=by)
+        part.refresh_from_db()
+        if part.state == PartState.RUNNING:
+            part.move_to(PartState.CANCELLING)
+    except Refused as refusal:
+        return isinstance(refusal, LostRace)
+    return True
+
+
+def _held(backup: Backup, action: str, until: datetime | None, reason: str, by: Actor) -> Backup:
+    backup.hold_until, backup.hold_reason = until, reason[:500] if until else ""
+    with transaction.atomic():
+        backup.save(update_fields=["hold_until", "hold_reason"])
+        record(action, backup, by=by, until=until, reason=reason)
+    return backup
+
+
+# --- showing --------------------------------------------------------------------------------------------------------
+
+
+def _progress_of(part: BackupPart) -> dict[str, Any]:
+    if part.stored:
+        return {"bytes_done": part.size_bytes, "bytes_total": part.size_bytes, "items_done": part.items,
+                "items_total": part.items}  # fmt: skip
+    return part.progress
+
+
+def _sum(told: Sequence[Mapping[str, Any]], key: str) -> int | None:
+    """The sum where every part knows it."""
+    values = [one.get(key) for one in told]
+    return sum(int(value) for value in values if value is not None) if None not in values and values else None
+
+
+def _ratio(parts: Sequence[BackupPart], done: int | None, total: int | None) -> float | None:
+    if parts and all(part.state not in ACTIVE for part in parts):
+        return 1.0 if all(part.stored for part in parts) else None
+    return round(min(1.0, done / total), 4) if done is not None and total else None

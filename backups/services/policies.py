@@ -1,0 +1,46 @@
+"""What people do with policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.failures import Invalid
+from backups.models import Policy
+from backups.services import configured, saving
+
+_FIXED = ("id", "created_at", "updated_at")
+CHANGEABLE = tuple(field.name for field in Policy._meta.concrete_fields if field.name not in _FIXED)
+
+
+def create(name: str, *, by: Actor, **fields: Any) -> Policy:
+    """Add a policy; fields are the model's. Invalid names every wrong field, Refused when the name is taken."""
+    policy = Policy(name=name)
+    configured.lay_over(policy, fields, allowed=CHANGEABLE)
+    saving.checked(policy)
+    with transaction.atomic():
+        saving.write(policy)
+        record("policy.create", policy, by=by, **fields)
+    return policy
+
+
+def update(policy: Policy, *, by: Actor, **changes: Any) -> Policy:
+    """Change some fields; Invalid names every wrong one."""
+    before = {name: getattr(policy, name) for name in changes if name in CHANGEABLE}
+    configured.lay_over(policy, changes, allowed=CHANGEABLE)
+    saving.checked(policy)
+    with transaction.atomic():
+        saving.write(policy, changes)
+        record("policy.update", policy, by=by, before=before, after=changes)
+    return policy
+
+
+def keep_days(days: int, *, by: Actor) -> Policy:
+    """The policy “keep N days”, made when it is not there."""
+    if days < 1:
+        raise Invalid("Backups are kept for at least one day.", errors={"retention_days": "This must be at least 1."})
+    name = f"keep {days} days" if days > 1 else "keep 1 day"
+    known = Policy.objects.filter(name=name, retention_days=days).first()
+    return known or create(name, by=by, retention_days=days)

@@ -1,0 +1,297 @@
+"""What people do with repositories."""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from aihub_backup.core.audit import SYSTEM, Actor, record
+from aihub_backup.core.failures import Failure, Invalid, Refused
+from aihub_backup.core.redaction import remember as mask
+from backups import engine
+from backups.engine.codec import LEVELS
+from backups.engine.codec import Codec as EngineCodec
+from backups.models import Repository, RepositoryState, Storage
+from backups.models.repository import Codec
+from backups.services import placing, saving, storages
+from backups.services.running import perform
+
+PATIENCE = 300.0  # seconds; Argon2 and a slow place together
+ABANDONED_AFTER = timedelta(minutes=10)  # a creation that says nothing for so long was interrupted
+
+_LEVELS = {Codec.ZSTD: LEVELS[EngineCodec.ZSTD], Codec.GZIP: LEVELS[EngineCodec.GZIP]}  # the others have none
+
+
+@dataclass(frozen=True)
+class RecoveryKit:
+    """What must be kept outside of this system. `code` is told once and stored nowhere."""
+
+    repository: Repository
+    repository_id: str  # 32 hexadecimal digits, written in the repository itself
+    place: str  # where the repository is, in words
+    code: str = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The kit as a page to print: what it is, the code, and how to bring data back without the console."""
+        return textwrap.dedent(f"""\
+            AI Hub Backup: recovery kit of the repository “{self.repository.name}”
+
+            Repository id   {self.repository_id}
+            Place           {self.place}
+            Made            {self.repository.created_at:%Y-%m-%d %H:%M} UTC
+
+            Recovery code   {self.code}
+
+            Whoever holds this code and the place's objects can read every backup in it. Keep it on paper, away from
+            both. With it everything comes back, also when the console and its database are lost: copy or mount the
+            place and, from a checkout of AI Hub Backup, run
+
+                AIHUB_RECOVERY_CODE='…' python -m backups.engine list <directory>
+                AIHUB_RECOVERY_CODE='…' python -m backups.engine restore <directory> --target <new directory>
+            """)
+
+
+def create(
+    name: str,
+    storage: Storage,
+    *,
+    by: Actor,
+    codec: str = "zstd",
+    level: int = 1,
+    passphrase: str = "",
+    waive_kit: bool = False,
+) -> RecoveryKit:
+    """Make a repository in the storage: key slots for the application's keyfile, for the recovery code of the kit,
+    and for the passphrase if one is given. When it fails for a passing reason, or is killed, the row stays with the
+    keys: they may lock what is in the place by now, and asking again for the same storage goes on with them.
+
+    Until `prove_kit` was done no backup is accepted, unless `waive_kit` (recorded in the audit).
+    Invalid (level), Refused (name taken, storage in use), EngineError's sentences as Failure (place holds something
+    else, …).
+    """
+    placing.must_be_here(storage.node, f"the storage “{storage}”")
+    _check_level(codec, level)
+    storages.reach(storage)
+    first = not Repository.objects.filter(storage=storage).exists()
+    repository = _begun(name, storage, codec, level)
+    try:
+        made = perform(_init_job(repository, passphrase), patience=PATIENCE)
+    except Failure as failure:
+        _let_go(repository, nothing_made=first and failure.permanent and failure.code != "internal-error")
+        raise
+    return _made(repository, made, by=by, waive_kit=waive_kit)
+
+
+def prove_kit(repository: Repository, code: str, *, by: Actor) -> Repository:
+    """Really open the repository with the printed code. Refused (“wrong-recovery-code”) when it does not."""
+    mask([code])
+    placing.must_be_here(repository.node, f"the repository “{repository}”")
+    spec = {**open_spec(repository), "secret": {"kind": "recovery", "value": code}, "cache": ""}
+    try:
+        perform({"job": "unlock", "repository": spec}, patience=PATIENCE)
+    except Failure as failure:
+        if failure.code == "wrong-secret":
+            raise Refused(failure.message, code="wrong-recovery-code") from None
+        raise
+    with transaction.atomic():
+        repository.kit_proven_at = timezone.now()
+        repository.save(update_fields=["kit_proven_at", "updated_at"])
+        record("repository.kit.prove", repository, by=by)
+    return repository
+
+
+def waive_kit(repository: Repository, *, reason: str, by: Actor) -> Repository:
+    """Accept backups without a proven kit; who said so and why is recorded."""
+    repository.kit_waived_at, repository.kit_waived_by = timezone.now(), by.name[:200]
+    with transaction.atomic():
+        repository.save(update_fields=["kit_waived_at", "kit_waived_by", "updated_at"])
+        record("repository.kit.waive", repository, by=by, reason=reason)
+    return repository
+
+
+def default() -> Repository:
+    """The only repository in use. Refused when there is none or more than one."""
+    in_use = Repository.objects.filter(state__in=(RepositoryState.OK, RepositoryState.TAMPERED))
+    found = list(in_use.select_related("storage__node")[:2])
+    if not found:
+        raise Refused("There is no repository yet; create one before the first backup.", code="source-not-ready")
+    if len(found) > 1:
+        raise Refused(
+            "There are several repositories, and the source names none: say where its backups go.",
+            code="source-not-ready",
+        )
+    return found[0]
+
+
+def must_be_writable(repository: Repository) -> None:
+    """Refused, with the cure, unless backups may go into it now."""
+    if repository.state != RepositoryState.OK:
+        raise Refused(
+            f"The repository “{repository}” is {repository.get_state_display()} and takes no backups.",
+            code="source-not-ready", facts={"repository_state": repository.state},
+        )  # fmt: skip
+    if not repository.storage.enabled:
+        raise Refused(
+            f"The storage “{repository.storage}” is switched off; enable it, or choose another repository.",
+            code="source-not-ready",
+        )
+    if not repository.kit_settled:
+        raise Refused(
+            f"The recovery kit of the repository “{repository}” was never proven: enter its printed code first, so that"
+            " these backups can be opened when this console is lost.",
+            code="recovery-kit-unproven",
+        )
+
+
+def open_spec(repository: Repository) -> dict[str, Any]:
+    """What the runner needs to open it (`backups.runner.places`): store with secrets, keyfile, anchors, cache.
+
+    Only for the runner's stdin. Refused while it is being created. A tampered one opens without anchors: what is
+    left of it can be read and restored, and nothing writes to it.
+    """
+    if repository.state == RepositoryState.CREATING:
+        raise Refused(f"The repository “{repository}” is still being created.", code="state-conflict")
+    spec = {
+        "store": storages.store_spec(repository.storage),
+        "secret": {"kind": "keyfile", "value": _keyfile(repository)},
+        "id": repository.engine_id, "anchors": list(repository.anchors), **_surroundings(repository),
+    }  # fmt: skip
+    return spec | ({"anchors": [], "cache": ""} if repository.state == RepositoryState.TAMPERED else {})
+
+
+def remember(repository: Repository, leaves: Iterable[str]) -> None:
+    """Keep the log's leaves as anchors: whoever deletes or rolls back records is found out at the next opening.
+
+    Of two runs that end together the one that saw more of the log wins, whichever is written down last.
+    """
+    seen = sorted(leaves)
+    with transaction.atomic():
+        row = Repository.objects.select_for_update().get(pk=repository.pk)
+        if seen and _newest(seen) >= _newest(row.anchors):
+            Repository.objects.filter(pk=repository.pk).update(anchors=seen)
+            repository.anchors = seen
+
+
+def accept_history(repository: Repository, *, reason: str, by: Actor) -> Repository:
+    """An operator has looked at a tampered repository: what its log says now is the truth from here on.
+
+    Everything remembered about it before is forgotten on every host, because the caches begin anew.
+    """
+    if repository.state != RepositoryState.TAMPERED:
+        raise Refused(f"The repository “{repository}” is {repository.get_state_display()}; nothing is to be accepted.")
+    with transaction.atomic():
+        repository.move_to(RepositoryState.OK, anchors=[], era=F("era") + 1)
+        record("repository.history.accept", repository, by=by, reason=reason)
+    return repository
+
+
+def mark_tampered(repository: Repository, sentence: str) -> None:
+    """Block writes until an operator has looked at it; audited. Harmless when it is marked already."""
+    with transaction.atomic():
+        rows = Repository.objects.filter(pk=repository.pk, state=RepositoryState.OK)
+        if rows.update(state=RepositoryState.TAMPERED):
+            record("repository.tampered", repository, by=SYSTEM, found=sentence)
+
+
+# --- creating -------------------------------------------------------------------------------------------------------
+
+
+def _check_level(codec: str, level: int) -> None:
+    low, high = _LEVELS.get(Codec(codec), (level, level))
+    if not low <= level <= high:
+        sentence = f"{Codec(codec).label} has the levels {low} to {high}, not {level}."
+        raise Invalid(sentence, errors={"level": sentence})
+
+
+def _begun(name: str, storage: Storage, codec: str, level: int) -> Repository:
+    """The row first, with the keys sealed in it: whatever happens to us now, what is in the place can be opened."""
+    with transaction.atomic():
+        repository = _abandoned(storage) or _fresh(storage)
+        repository.name, repository.codec, repository.level = name, codec, level
+        _refuse_used_storage(repository)
+        saving.checked(repository)
+        saving.write(repository)
+    return repository
+
+
+def _abandoned(storage: Storage) -> Repository | None:
+    """A creation in this place that did not end. Nobody has seen its kit, but its keys may be in the locks there."""
+    old = Repository.objects.filter(state=RepositoryState.CREATING, updated_at__lte=timezone.now() - ABANDONED_AFTER)
+    return old.filter(storage=storage).select_for_update().first()
+
+
+def _fresh(storage: Storage) -> Repository:
+    repository = Repository(storage=storage)
+    repository.secrets = {
+        "keyfile": base64.b64encode(engine.new_keyfile().value).decode(), "recovery_code": engine.new_recovery_code()
+    }  # fmt: skip
+    return repository
+
+
+def _let_go(repository: Repository, *, nothing_made: bool) -> None:
+    """Make way for the next attempt: at once, and with the same keys unless nothing can be locked with them."""
+    row = Repository.objects.filter(pk=repository.pk, state=RepositoryState.CREATING)
+    if nothing_made:
+        row.delete()
+    else:
+        row.update(updated_at=timezone.now() - ABANDONED_AFTER)
+
+
+def _refuse_used_storage(repository: Repository) -> None:
+    storage = repository.storage
+    used = Repository.objects.filter(storage=storage).exclude(pk=repository.pk).first()
+    if used is not None:
+        raise Refused(f"The storage “{storage}” holds the repository “{used}” already.", code="place-taken")
+
+
+def _init_job(repository: Repository, passphrase: str) -> dict[str, Any]:
+    slots = [
+        {"kind": "keyfile", "value": _keyfile(repository), "label": "application"},
+        {"kind": "recovery", "value": repository.secrets["recovery_code"], "label": "recovery kit"},
+    ]
+    if passphrase:
+        mask([passphrase])
+        slots.append({"kind": "passphrase", "value": passphrase, "label": "passphrase"})
+    place = storages.store_spec(repository.storage)
+    return {"job": "init", "store": place, "slots": slots, **_surroundings(repository)}
+
+
+def _made(repository: Repository, made: dict[str, Any], *, by: Actor, waive_kit: bool) -> RecoveryKit:
+    code, keyfile = repository.secrets["recovery_code"], repository.secrets["keyfile"]
+    repository.secrets = {"keyfile": keyfile}
+    repository.engine_id, repository.anchors = made["id"], list(made["leaves"])
+    with transaction.atomic():
+        repository.save()
+        repository.move_to(RepositoryState.OK)
+        record("repository.create", repository, by=by, repository_id=made["id"], storage=str(repository.storage))
+        if waive_kit:
+            _waived_at_birth(repository, by)
+    return RecoveryKit(repository, made["id"], storages.place(repository.storage), code)
+
+
+def _waived_at_birth(repository: Repository, by: Actor) -> None:
+    waive_kit(repository, reason="waived when the repository was created", by=by)
+
+
+def _keyfile(repository: Repository) -> bytes:
+    return base64.b64decode(repository.secrets["keyfile"])
+
+
+def _surroundings(repository: Repository) -> dict[str, Any]:
+    cache = settings.AIHUB_HOME / "cache" / str(repository.era)
+    return {"cache": str(cache), "console": settings.AIHUB_PUBLIC_URL}
+
+
+def _newest(names: Iterable[str]) -> str:
+    """Record names begin with their sequence number, so that the greatest is the newest."""
+    return max(names, default="")

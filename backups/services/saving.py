@@ -1,0 +1,47 @@
+"""Writing rows that people configure: the model's own checks, told in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import IntegrityError, models
+
+from aihub_backup.core.failures import Invalid, Refused
+
+_UNCHECKED = ("secrets", "state")  # sealed, and moved by move_to alone
+
+
+def checked(row: models.Model) -> None:
+    """Invalid with a sentence for each wrong field; Refused (“name-taken”) when the name is another row's."""
+    names = {field.name for field in row._meta.get_fields()}
+    try:
+        row.full_clean(exclude=names & set(_UNCHECKED))
+    except ValidationError as error:
+        raise _refusal(row, error) from None
+
+
+def write(row: models.Model, changed: Iterable[str] | None = None) -> None:
+    """Save inside the caller's transaction; a race for a unique value is told like the check would have told it.
+
+    Of a row that exists only the fields that `changed` are written: what others changed meanwhile stays theirs.
+    """
+    try:
+        row.save(update_fields=None if changed is None else {*changed, "updated_at"})
+    except IntegrityError:
+        raise taken(row) from None
+
+
+def taken(row: models.Model) -> Refused:
+    """Somebody else has the name."""
+    noun = row._meta.verbose_name
+    return Refused(f"There is a {noun} “{getattr(row, 'name', row)}” already; choose another name.", code="name-taken")
+
+
+def _refusal(row: models.Model, error: ValidationError) -> Refused:
+    found = error.error_dict
+    if any(one.code == "unique" for one in found.get("name", ())):
+        return taken(row)
+    errors = {"" if name == NON_FIELD_ERRORS else name: " ".join(ones[0].messages) for name, ones in found.items()}
+    listed = " ".join(f"{name}: {sentence}" if name else sentence for name, sentence in errors.items())
+    return Invalid(f"The {row._meta.verbose_name} is not valid. {listed}", errors=errors)

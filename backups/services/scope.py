@@ -1,0 +1,88 @@
+"""Which sources and which mode each of the eight types means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.models import QuerySet
+
+from aihub_backup.core.failures import Invalid, Refused
+from backups.kinds import FAMILIES, STRATEGIES
+from backups.models import BackupType, Mode, Source
+
+_MODES = {BackupType.INCREMENTAL: Mode.INCREMENTAL, BackupType.DIFFERENTIAL: Mode.DIFFERENTIAL}
+
+
+def known_type(word: str) -> BackupType:
+    """The type of that name. Invalid names the eight."""
+    if word not in BackupType.values:
+        known = ", ".join(BackupType.values)
+        sentence = f"There is no backup type “{word[:40]}”; the types are {known}."
+        raise Invalid(sentence, errors={"type": sentence})
+    return BackupType(word)
+
+
+def mode(kind: BackupType) -> Mode:
+    """What each part reads again."""
+    return _MODES.get(kind, Mode.FULL)
+
+
+def choose(
+    kind: BackupType, named: Sequence[Source] | None, family: str, within: QuerySet[Source] | None
+) -> list[Source]:
+    """The sources of a run, by name. None named: the enabled ones in `within` (None: all) that the type means.
+
+    Invalid (unknown family, a source of another kind), Refused (nothing in scope, archived, no such strategy yet).
+    """
+    kinds = _kinds(kind, family)
+    if named is None:
+        return _in_service(kinds, within, kind, family)
+    chosen = sorted({source.pk: source for source in named}.values(), key=lambda source: source.name)
+    if not chosen:
+        raise Invalid("No sources are named.", errors={"sources": "Name at least one, or leave the list out."})
+    for source in chosen:
+        _must_fit(source, kinds, kind, family)
+    return chosen
+
+
+def _kinds(kind: BackupType, family: str) -> tuple[str, ...] | None:
+    """The strategy kinds that may take part; None: every kind."""
+    if family and family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        sentence = f"There is no strategy “{family[:40]}”; the strategies are {known}."
+        raise Invalid(sentence, errors={"strategy": sentence})
+    named = kind if kind in FAMILIES else ""
+    if named and family and named != family:
+        sentence = f"A backup of the type {kind} has the strategy {named}, not {family}."
+        raise Invalid(sentence, errors={"strategy": sentence})
+    return FAMILIES.get(named or family)
+
+
+def _in_service(
+    kinds: tuple[str, ...] | None, within: QuerySet[Source] | None, kind: BackupType, family: str
+) -> list[Source]:
+    rows = (Source.objects.all() if within is None else within).filter(enabled=True, archived_at=None)
+    found = list(_complete(rows if kinds is None else rows.filter(kind__in=kinds)))
+    if not found:
+        raise Refused(_nothing(kinds, kind, family), code="source-not-ready")
+    return found
+
+
+def _complete(rows: QuerySet[Source]) -> QuerySet[Source]:
+    return rows.select_related("node", "environment", "policy", "repository__storage__node").order_by("name")
+
+
+def _nothing(kinds: tuple[str, ...] | None, kind: BackupType, family: str) -> str:
+    word = family or kind
+    if kinds is not None and not any(one in STRATEGIES for one in kinds):
+        return f"This version has no strategy for “{word}” yet, so there is nothing of that kind to back up."
+    what = f"source of the strategy “{word}”" if kinds is not None else "source"
+    return f"No enabled {what} is in scope, so there is nothing to back up; add one, or resume a paused one."
+
+
+def _must_fit(source: Source, kinds: tuple[str, ...] | None, kind: BackupType, family: str) -> None:
+    if source.archived_at is not None:
+        raise Refused(f"The source “{source}” is archived; resume it first.", code="source-not-ready")
+    if kinds is not None and source.kind not in kinds:
+        sentence = f"The source “{source}” is of the kind {source.kind}, which “{family or kind}” does not mean."
+        raise Invalid(sentence, errors={"sources": sentence})

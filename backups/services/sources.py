@@ -1,0 +1,144 @@
+"""What people do with sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.failures import Failure, Invalid, Refused
+from aihub_backup.core.models import Environment, Node
+from backups.kinds import STRATEGIES
+from backups.models import BackupPart, Policy, Repository, Source
+from backups.models.backup import ACTIVE
+from backups.services import configured, loops, placing, saving
+from backups.services.running import perform, workdir
+
+PATIENCE = 120.0  # seconds a source gets to answer somebody who waits for it
+CHANGEABLE = ("name", "options", "secrets", "environment", "node", "tags", "policy", "repository", "enabled")
+
+
+def create(
+    name: str,
+    kind: str,
+    options: Mapping[str, object],
+    *,
+    by: Actor,
+    environment: Environment | None = None,
+    node: Node | None = None,
+    tags: Mapping[str, str] | None = None,
+    policy: Policy | None = None,
+    repository: Repository | None = None,
+    enabled: bool = True,
+    test: bool = True,
+) -> Source:
+    """Add something to protect. `options` are the fields of the strategy's Options, the secret ones among them.
+
+    With `test` the strategy checks first that it can read the source (where this host reaches it); nothing is stored
+    when it cannot. OptionsError, Refused (name taken, it holds its own repository), the strategy's sentence as Failure.
+    """
+    plain, hidden = configured.values(STRATEGIES, kind, options)
+    place = placing.environment(environment)
+    source = Source(
+        name=name, kind=kind, options=plain, environment=place, node=node, tags=labels(tags), policy=policy,
+        repository=repository, enabled=enabled,
+    )  # fmt: skip
+    source.secrets = hidden
+    saving.checked(source)
+    loops.refuse(source, loops.expected(source))
+    if test and placing.here(node):
+        _look(source)
+        source.tested_at = timezone.now()
+    with transaction.atomic():
+        saving.write(source)
+        record("source.create", source, by=by, kind=kind, options=plain)
+    return source
+
+
+def update(source: Source, *, by: Actor, **changes: Any) -> Source:
+    """Change name, options (given secrets replace the stored ones, absent ones stay), tags, policy, repository, …"""
+    if "options" in changes:
+        changes["options"], changes["secrets"] = configured.changed(STRATEGIES, source, changes["options"])
+    if "tags" in changes:
+        changes["tags"] = labels(changes["tags"])
+    configured.lay_over(source, changes, allowed=CHANGEABLE)
+    saving.checked(source)
+    untested = configured.untested(source) if "options" in changes else ()
+    if {"options", "repository"} & set(changes):
+        loops.refuse(source, loops.expected(source))
+    with transaction.atomic():
+        saving.write(source, [*changes, *untested])
+        record("source.update", source, by=by, changed=sorted(changes))
+    return source
+
+
+def pause(source: Source, *, by: Actor, reason: str = "") -> Source:
+    """Leave it out of runs that name no sources."""
+    return _switch(source, "source.pause", by, reason, enabled=False)
+
+
+def resume(source: Source, *, by: Actor) -> Source:
+    """Take it in again, also out of the archive."""
+    return _switch(source, "source.resume", by, "", enabled=True, archived_at=None)
+
+
+def archive(source: Source, *, by: Actor, reason: str = "") -> Source:
+    """Protect it no longer; its backups stay. Refused while one of them is running."""
+    if BackupPart.objects.filter(source=source, state__in=ACTIVE).exists():
+        raise Refused(
+            f"A backup of “{source}” is running; cancel it or wait for its end.", code="operation-in-progress"
+        )
+    return _switch(source, "source.archive", by, reason, enabled=False, archived_at=timezone.now())
+
+
+def test(source: Source, *, by: Actor) -> Source:
+    """Let the strategy look at the source and write down the result (`tested_at`, `test_error`)."""
+    placing.must_be_here(source.node, f"the source “{source}”")
+    try:
+        _look(source)
+        source.test_error = ""
+    except Failure as failure:
+        source.test_error = failure.message
+    source.tested_at = timezone.now()
+    with transaction.atomic():
+        source.save(update_fields=["tested_at", "test_error", "updated_at"])
+        record("source.test", source, by=by, error=source.test_error)
+    return source
+
+
+def strategy_spec(source: Source) -> dict[str, Any]:
+    """{"kind", "options"} with secrets in the clear: only for the runner's stdin."""
+    return {"kind": source.kind, "options": {**source.options, **source.secrets}}
+
+
+def labels(tags: Mapping[str, str] | None) -> dict[str, str]:
+    """Tags as they are stored: a mapping of short names to short texts. Invalid when it is something else."""
+    given = tags or {}
+    fits = isinstance(given, Mapping) and all(_is_label(name) and _is_label(value) for name, value in given.items())
+    if not fits:
+        raise Invalid(
+            "Tags are a mapping of names to texts, each of at most 100 characters.",
+            errors={"tags": "This must be a mapping of names to texts, each of at most 100 characters."},
+        )
+    return {name: str(value) for name, value in given.items()}
+
+
+def _is_label(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= 100
+
+
+def _look(source: Source) -> None:
+    with workdir(f"test-{source.pk}") as place:
+        perform({"job": "test", "source": strategy_spec(source), "workdir": place}, patience=PATIENCE)
+
+
+def _switch(source: Source, action: str, by: Actor, reason: str, **fields: Any) -> Source:
+    for name, value in fields.items():
+        setattr(source, name, value)
+    with transaction.atomic():
+        source.save(update_fields=[*fields, "updated_at"])
+        record(action, source, by=by, reason=reason)
+    return source

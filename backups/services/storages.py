@@ -1,0 +1,127 @@
+"""What people do with storages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from aihub_backup.core import nodes
+from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.failures import Failure, Refused
+from aihub_backup.core.models import Environment, Node
+from backups.kinds import STORAGES
+from backups.models import Site, Storage
+from backups.services import configured, placing, saving
+from backups.services.running import perform
+
+PATIENCE = 120.0  # seconds a place gets to answer somebody who waits for it
+
+
+def create(
+    name: str,
+    kind: str,
+    options: Mapping[str, object],
+    *,
+    by: Actor,
+    environment: Environment | None = None,
+    site: Site | None = None,
+    node: Node | None = None,
+    test: bool = True,
+) -> Storage:
+    """Add a place. `options` are the fields of the kind's Options, the secret ones among them.
+
+    Without an environment the only (or the default) one is meant; a local place without a node is on this host.
+    With `test` the place is made ready and probed first; nothing is stored when that fails.
+    OptionsError, Refused (name taken, place taken, node not here), Unavailable.
+    """
+    plain, hidden = configured.values(STORAGES, kind, options)
+    place = placing.environment(environment)
+    storage = Storage(name=name, kind=kind, options=plain, environment=place, site=site, node=_node(kind, node))
+    storage.secrets = hidden
+    saving.checked(storage)
+    _refuse_taken_place(storage)
+    if test:
+        _probe(storage, create=True)
+    with transaction.atomic():
+        saving.write(storage)
+        record("storage.create", storage, by=by, kind=kind, options=plain)
+    return storage
+
+
+def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
+    """Change name, options (given secrets replace the stored ones, absent ones stay), site, environment, enabled.
+
+    Where a repository is may change (its disk was moved); that the same one is there is proved at each opening.
+    """
+    if "options" in changes:
+        changes["options"], changes["secrets"] = configured.changed(STORAGES, storage, changes["options"])
+    configured.lay_over(storage, changes, allowed=("name", "options", "secrets", "site", "environment", "enabled"))
+    saving.checked(storage)
+    _refuse_taken_place(storage)
+    untested = configured.untested(storage) if "options" in changes else ()
+    with transaction.atomic():
+        saving.write(storage, [*changes, *untested])
+        record("storage.update", storage, by=by, changed=sorted(changes))
+    return storage
+
+
+def test(storage: Storage, *, by: Actor) -> Storage:
+    """Reach the place, ask for its capabilities, write down the result (`tested_at`, `test_error`)."""
+    placing.must_be_here(storage.node, f"the storage “{storage}”")
+    try:
+        _probe(storage, create=False)
+        storage.test_error = ""
+    except Failure as failure:
+        storage.test_error = failure.message
+    storage.tested_at = timezone.now()
+    with transaction.atomic():
+        storage.save(update_fields=["tested_at", "test_error", "capabilities", "updated_at"])
+        record("storage.test", storage, by=by, error=storage.test_error)
+    return storage
+
+
+def reach(storage: Storage) -> None:
+    """Raise unless a place that was made ready is still there and takes what it is given.
+
+    Without this question a repository would be made on the mount point of a disk that is not mounted.
+    """
+    if storage.tested_at is not None:
+        _probe(storage, create=False)
+
+
+def store_spec(storage: Storage) -> dict[str, Any]:
+    """{"kind", "options", "secrets"} of the engine's store, secrets in the clear: only for the runner's stdin."""
+    backend, options = STORAGES.load(storage.kind), _options(storage)
+    return {
+        "kind": storage.kind, "options": backend.store_options(options), "secrets": list(storage.secrets.values())
+    }  # fmt: skip
+
+
+def place(storage: Storage) -> str:
+    """Where it is, in a person's words."""
+    words: str = STORAGES.load(storage.kind).describe(_options(storage))
+    return f"{words} on {storage.node}" if storage.node else words
+
+
+def _options(storage: Storage) -> Any:
+    return STORAGES.options(storage.kind, {**storage.options, **storage.secrets})
+
+
+def _probe(storage: Storage, *, create: bool) -> None:
+    placing.must_be_here(storage.node, f"the storage “{storage}”")
+    found = perform({"job": "probe", "store": store_spec(storage), "create": create}, patience=PATIENCE)
+    storage.capabilities, storage.tested_at = found["capabilities"], timezone.now()
+
+
+def _node(kind: str, given: Node | None) -> Node | None:
+    """A place of one host belongs to the given node or to this host; one that everybody reaches keeps what is given."""
+    return given or (nodes.here() if STORAGES.load(kind).bound_to_node else None)
+
+
+def _refuse_taken_place(storage: Storage) -> None:
+    same = Storage.objects.filter(kind=storage.kind, node=storage.node, options=storage.options).exclude(pk=storage.pk)
+    if (other := same.first()) is not None:
+        raise Refused(f"The storage “{other}” is this very place already.", code="place-taken")

@@ -1,0 +1,242 @@
+"""What people do with recoveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+
+from aihub_backup.core import audit, jobs, nodes
+from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Invalid, NotFound, Refused
+from aihub_backup.core.models import Node
+from aihub_backup.core.states import LostRace
+from backups.engine.errors import InvalidPattern
+from backups.engine.patterns import PathFilter
+from backups.models import Backup, BackupPart, Source, Trigger
+from recovery.models import Purpose, Recovery, RecoveryPart, RecoveryState, RecoveryType, TargetKind
+from recovery.models.recovery import ACTIVE, BEFORE_THE_START, WORKING
+from recovery.services import points, targets
+
+JOB = "recovery"
+LONGEST_NAME = 200  # bytes; file systems take 255, and ours must fit into a column
+FAIL = "fail"  # the one way to meet what is already there, as long as nothing may be there
+
+_LATER = {
+    TargetKind.IN_PLACE: "Recovering in place",
+    TargetKind.SOURCE: "Recovering into another source",
+    TargetKind.DOWNLOAD: "Recovering as a download",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to bring it: for a new place an absolute path on a node's disk (None: the node that reaches the data)."""
+
+    kind: str = TargetKind.NEW_PLACE
+    path: str = ""
+    node: Node | None = None
+
+
+def request(
+    kind: str,
+    *,
+    by: Actor,
+    target: Target,
+    reason: str,
+    trigger: str = Trigger.API,
+    backup: Backup | None = None,
+    source: Source | None = None,
+    at: datetime | None = None,
+    parts: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    conflict: str = FAIL,
+    purpose: str = Purpose.RECOVERY,
+) -> Recovery:
+    """Ask for a recovery. Writes the Recovery, its parts, a job and the audit event in one transaction and rings.
+
+    Either `backup` with or without the names of some `parts`, or `source` with or without a moment. `include` are
+    paths (partial) or patterns (selective); a leading slash means the path as it was on the host, without one it is
+    counted from the source's root. Invalid for contradictions; Refused: backup-deleted, not-restorable,
+    point-in-time-out-of-range, target-incompatible, target-busy, not-available (in place, download, restore tests).
+    """
+    _refuse_later(target, conflict, purpose)
+    _check_selection(kind, parts, include, exclude)
+    chosen = points.choose(kind, backup=backup, source=source, at=at, parts=parts)
+    node = _node(chosen.parts, target.node)
+    path = _judged(target.path, node)
+    recovery = Recovery(
+        type=kind, purpose=purpose, backup=chosen.backup, point_in_time=at, include=list(include),
+        exclude=list(exclude), target_kind=target.kind, target_path=path, node=node, reason=reason, trigger=trigger,
+        requested_by_kind=by.kind, requested_by_id=by.user_id or "", requested_by_name=by.name[:200],
+        notices=chosen.notices,
+    )  # fmt: skip
+    return _queued(recovery, chosen.parts, by)
+
+
+def listing() -> QuerySet[Recovery]:
+    """Every recovery, newest first, with what a list shows fetched along."""
+    rows = Recovery.objects.select_related("backup", "node", "job")
+    return rows.prefetch_related("parts__part__source__environment").order_by("-created_at", "-id")
+
+
+def get(reference: UUID | str) -> Recovery:
+    """The recovery with its parts. NotFound."""
+    found = listing().filter(pk=reference).first()
+    if found is None:
+        raise NotFound(f"There is no recovery {reference}.")
+    return found
+
+
+def cancel(recovery: Recovery, *, by: Actor, reason: str = "") -> Recovery:
+    """End it: at once when it has not begun, else as soon as the worker hears of it. Asking twice is harmless.
+
+    Refused (“not-cancellable”) when it has ended or is giving the result its name.
+    """
+    recovery.refresh_from_db()
+    if recovery.state == RecoveryState.CANCELLING:
+        return recovery
+    if recovery.state not in BEFORE_THE_START | WORKING or recovery.job is None:
+        words = f"The recovery is {recovery.get_state_display()} and cannot be cancelled any more."
+        raise Refused(words, code="not-cancellable")
+    with transaction.atomic():
+        audit.record("recovery.cancel_requested", recovery, by=by, reason=reason)
+        jobs.cancel(recovery.job, by=by)
+        _follow(recovery)
+    return recovery
+
+
+def refuse_rollback(recovery: Recovery) -> Refused:
+    """Why there is nothing to roll back: the way it came left what was there before untouched."""
+    if recovery.active:
+        words = "This recovery has not ended; cancel it instead (DELETE), and nothing stays behind."
+    else:
+        words = (
+            f"This recovery wrote to a new place ({recovery.target_path}) and replaced nothing, so there is nothing to"
+            " roll back to; remove that directory if you do not need it. Rollback comes with recovering in place."
+        )
+    return Refused(words, code="rollback-unavailable")
+
+
+# --- checking -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_later(target: Target, conflict: str, purpose: str) -> None:
+    if target.kind != TargetKind.NEW_PLACE:
+        cure = "Recover to a new place (target: kind “new_place” with a path) and move the data from there."
+        words = f"{_LATER[TargetKind(target.kind)]} is not available yet. {cure}"
+        raise Refused(words, code="not-available", facts={"pointer": "/target/kind"})
+    if conflict != FAIL:
+        words = f"A new place is empty, so “{conflict}” has no meaning there; use “{FAIL}” or leave it out."
+        raise Refused(words, code="not-available", facts={"pointer": "/conflict"})
+    if purpose == Purpose.TEST:
+        cure = "Take the purpose “recovery”, look at what came back and remove it."
+        words = f"A restore test that is isolated and cleans up after itself is not available yet. {cure}"
+        raise Refused(words, code="not-available", facts={"pointer": "/purpose"})
+
+
+def _check_selection(kind: str, parts: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> None:
+    given = {"parts": parts, "include": include, "exclude": exclude}
+    if kind == RecoveryType.FULL:
+        errors = {name: "Leave it out, or take the type “partial” or “selective”." for name in given if given[name]}
+        if errors:
+            raise Invalid("A full recovery brings everything back.", errors=errors)
+    if kind == RecoveryType.PARTIAL and not parts and not include:
+        errors = {"parts": "Name some parts …", "include": "… or some paths."}
+        raise Invalid("A partial recovery needs parts, or paths to include.", errors=errors)
+    if kind == RecoveryType.SELECTIVE and not include and not exclude:
+        errors = {"include": "Give patterns to include …", "exclude": "… or to leave out."}
+        raise Invalid("A selective recovery needs patterns.", errors=errors)
+    for name in ("include", "exclude"):
+        _check_patterns(name, given[name])
+
+
+def _check_patterns(name: str, patterns: Sequence[str]) -> None:
+    try:
+        PathFilter(patterns if name == "include" else (), patterns if name == "exclude" else ())
+    except InvalidPattern as error:
+        raise Invalid(str(error), errors={name: str(error)}) from None
+
+
+def _node(parts: Sequence[BackupPart], wanted: Node | None) -> Node:
+    """The one host that can carry it out. Refused when there is none, or when the choice is not ours."""
+    holders = {part.repository.node for part in parts if part.repository.node is not None}
+    for holder in holders:
+        if (wanted or holder) != holder or len(holders) > 1:
+            told = f"the data is on the node “{holder}”, whose disk no other node reaches"
+            cure = "Take a target on that node, or keep a copy where both reach it."
+            raise Refused(f"It cannot be recovered there: {told}. {cure}", code="target-incompatible")
+    return wanted or next(iter(holders), None) or _only_node()
+
+
+def _only_node() -> Node:
+    known = list(Node.objects.filter(enabled=True)[:2])
+    if len(known) > 1:
+        words = "There are several nodes; say on whose disk the target is (target: node)."
+        raise Refused(words, code="target-incompatible", facts={"pointer": "/target/node"})
+    return known[0] if known else nodes.here()
+
+
+def _judged(path: str, node: Node) -> str:
+    normal = targets.normal(path)
+    if node.name == settings.AIHUB_NODE:
+        targets.judge_here(normal, node)
+    else:
+        targets.judge(normal, node)
+    for other in Recovery.objects.filter(node=node, state__in=ACTIVE):
+        if targets.overlap(normal, other.target_path):
+            words = f"The recovery {other.pk} is writing to {other.target_path}; wait for it or choose another place."
+            raise Refused(words, code="target-busy", facts={"pointer": "/target/path"})
+    return normal
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def _queued(recovery: Recovery, parts: Sequence[BackupPart], by: Actor) -> Recovery:
+    try:
+        with transaction.atomic():
+            recovery.job = jobs.enqueue(JOB, target_id=recovery.pk, queue="recovery", node=recovery.node)
+            recovery.save(force_insert=True)
+            RecoveryPart.objects.bulk_create(_rows(recovery, parts))
+            audit.record(
+                "recovery.requested", recovery, by=by, type=recovery.type, backup=str(recovery.backup_id),
+                to=recovery.target_path, parts=[part.source.name for part in parts], reason=recovery.reason,
+            )  # fmt: skip
+    except IntegrityError:
+        words = f"Another recovery to {recovery.target_path} was asked for at this moment; choose another place."
+        raise Refused(words, code="target-busy", facts={"pointer": "/target/path"}) from None
+    return get(recovery.pk)
+
+
+def _rows(recovery: Recovery, parts: Sequence[BackupPart]) -> list[RecoveryPart]:
+    """One part goes directly into the target, each of several into a directory named after its source."""
+    places = [_directory(part.source) if len(parts) > 1 else "" for part in parts]
+    return [
+        RecoveryPart(recovery=recovery, part=part, place=place, position=position)
+        for position, (part, place) in enumerate(zip(parts, places, strict=True))
+    ]
+
+
+def _directory(source: Source) -> str:
+    """The source's name as a directory's: a slash would be a path, a leading dot would hide it or lead elsewhere."""
+    plain = source.name.replace("%", "%25").replace("/", "%2F")
+    plain = f"%2E{plain[1:]}" if plain.startswith(".") else plain
+    return plain if len(plain.encode()) <= LONGEST_NAME else str(source.pk)
+
+
+def _follow(recovery: Recovery) -> None:
+    """The row after its job was cancelled: the handler has ended a queued one; a running one is on its way."""
+    recovery.refresh_from_db()
+    if recovery.state not in WORKING:
+        return
+    try:
+        recovery.move_to(RecoveryState.CANCELLING)
+    except LostRace:  # the worker moved it a moment ago; it looks at the job before it goes on
+        recovery.refresh_from_db()

@@ -1,0 +1,142 @@
+"""Where a recovery may write: a new place on a host's disk, never over anything that is there.
+
+Names are judged twice: when the recovery is asked for, and again on the host that carries it out, just before the
+first byte, because symbolic links and directories may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import Q
+
+from aihub_backup.core.failures import Refused
+from aihub_backup.core.models import Node
+from backups.models import Source, Storage
+
+# Nothing below these is anybody's data, or the system obeys what stands there (/var/spool holds crontabs).
+SYSTEM = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr",
+    "/var/run", "/var/spool",
+)  # fmt: skip
+HOMES = ("/home", "/root")
+# These hold data, but are themselves nobody's to fill.
+COMMON = ("/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp")  # noqa: S108
+LONGEST = 4000  # bytes; the stage's name and the files below must still be reachable
+
+
+def normal(path: str) -> str:
+    """The path as we keep it, without doubled slashes; Refused when it is not a plain absolute path."""
+    if not path.startswith("/"):
+        raise refused(path, "must be absolute: it is a path on the host that carries out the recovery")
+    names = [name for name in path.split("/") if name]
+    if any(name in (".", "..") for name in names):
+        raise refused(path, "must not contain “.” or “..”")
+    if len(os.fsencode(path)) > LONGEST or any(len(os.fsencode(name)) > 255 for name in names):
+        raise refused(path, "is longer than file systems allow")
+    return "/" + "/".join(names)
+
+
+def judge(path: str, node: Node | None) -> None:
+    """Refused with the reason and the cure unless the (normal) path is a place that may be written to.
+
+    Of a node's disk only what is known by name can be judged elsewhere; `judge_here` completes it on the host.
+    """
+    _judge_name(path)
+    _judge_roots(path)
+    _judge_neighbours(path, node)
+
+
+def judge_here(path: str, node: Node | None) -> str:
+    """The same on the host itself, with symbolic links followed and the place looked at.
+
+    Returns where the path really leads: whoever writes there follows no further link.
+    """
+    judge(path, node)
+    true = real(path)
+    if true != path:
+        judge(true, node)
+    if os.path.lexists(path):
+        _judge_existing(path)
+    return true
+
+
+def real(path: str) -> str:
+    """Where the path really leads, as far as it exists."""
+    return os.path.realpath(path)
+
+
+def inside(path: str, place: str) -> bool:
+    """Is the path the place, or below it?"""
+    return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def overlap(path: str, place: str) -> bool:
+    """Is one of them the other, or below it?"""
+    return inside(path, place) or inside(place, path)
+
+
+def refused(path: str, why: str) -> Refused:
+    """What to say about a target."""
+    return Refused(f"The target {path[:200]} {why}.", code="target-incompatible", facts={"pointer": "/target/path"})
+
+
+def _judge_name(path: str) -> None:
+    if path in COMMON:
+        raise refused(path, "is a directory of the system; choose a new directory below it")
+    system = next((place for place in SYSTEM if inside(path, place)), None)
+    if system:
+        raise refused(path, f"lies in {system}, which belongs to the operating system; choose another place")
+    if any(inside(path, home) for home in HOMES) and "/." in path:
+        raise refused(path, "is hidden in a home directory, where programs obey what they find; choose another place")
+
+
+def _judge_roots(path: str) -> None:
+    roots: list[str] = settings.AIHUB_RECOVERY_ROOTS
+    if roots and not any(inside(path, root) and path != root.rstrip("/") for root in roots):
+        raise refused(path, f"is outside of the places allowed for recoveries: {', '.join(roots)}")
+
+
+def _judge_neighbours(path: str, node: Node | None) -> None:
+    """Not into the console's own files, a repository, or a source that is alive."""
+    if overlap(path, str(settings.AIHUB_HOME)):
+        raise refused(path, "overlaps with the console's own directory; choose another place")
+    for storage in Storage.objects.filter(kind="local", node=node):
+        if any(overlap(path, place) for place in paths_in(storage.options)):
+            raise refused(path, f"overlaps with the storage “{storage}”; choose another place")
+    for source in Source.objects.filter(Q(node=node) | Q(node=None), archived_at=None):
+        if any(_inside_living(path, place) for place in paths_in(source.options)):
+            raise refused(path, f"lies in the source “{source}” itself; choose a new place outside of it")
+
+
+def _inside_living(path: str, place: str) -> bool:
+    """A source that was lost may come back to where it was; one that is there may not be touched."""
+    return inside(path, place) and os.path.lexists(place)
+
+
+def paths_in(options: object) -> Iterator[str]:
+    """Every absolute path among a plug-in's options, as written and as it really is."""
+    if isinstance(options, dict):
+        options = options.values()
+    if isinstance(options, str):
+        if options.startswith("/"):
+            yield from {os.path.normpath(options), real(options)}
+    elif isinstance(options, Iterable):
+        for value in options:
+            yield from paths_in(value)
+
+
+def _judge_existing(path: str) -> None:
+    if Path(path).is_symlink() or not os.path.isdir(path):
+        raise refused(path, "exists and is not a directory; choose a new place")
+    if os.path.ismount(path):
+        raise refused(path, "is a mount point, which cannot be swapped; choose a new directory inside of it")
+    try:
+        occupied = bool(os.listdir(path))
+    except OSError as error:
+        raise refused(path, f"cannot be looked into ({error.strerror})") from None
+    if occupied:
+        raise refused(path, "is not empty; choose a directory that is empty or does not exist yet")

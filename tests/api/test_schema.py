@@ -1,0 +1,225 @@
+"""The published OpenAPI: complete, closed, without secrets, usable offline. Every other story checks answers by it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
+from rest_framework.test import APIClient
+
+from aihub_backup.core.models import ApiToken, Environment, User
+from backups.models import Backup, Policy, Source
+from tests.api import conformity
+from tests.api.stories import Answer, Caller
+from tests.api.test_access import NEEDS, ask
+
+OPERATIONS = {
+    "backup_cancel", "backup_contents", "backup_create", "backup_delete", "backup_diff", "backup_get",
+    "backup_hold", "backup_list", "backup_log", "backup_release", "backup_status", "backup_verify", "policy_change",
+    "policy_create", "policy_get", "policy_list", "recover_cancel", "recover_create", "recover_get", "recover_list",
+    "recover_log", "recover_rollback", "recover_status", "repository_accept_history", "repository_create",
+    "repository_get", "repository_list", "repository_prove_kit", "repository_waive_kit", "source_archive",
+    "source_change", "source_create", "source_get", "source_list", "source_pause", "source_resume", "source_test",
+    "storage_change", "storage_create", "storage_get", "storage_list", "storage_test", "token_create", "token_get",
+    "token_list", "token_revoke", "verification_cancel", "verification_list", "verification_status",
+}  # fmt: skip
+
+
+def operations() -> Iterator[dict[str, Any]]:
+    """Every operation of the document."""
+    for path in conformity.document()["paths"].values():
+        yield from (one for method, one in path.items() if method != "parameters")
+
+
+def test_the_command_finds_nothing_to_complain_about() -> None:
+    out, complaints = StringIO(), StringIO()
+
+    call_command("spectacular", "--validate", "--fail-on-warn", stdout=out, stderr=complaints)
+
+    assert "openapi: 3.1.0" in out.getvalue()
+    assert complaints.getvalue() == ""
+
+
+def test_operations_have_fixed_names() -> None:
+    assert {one["operationId"] for one in operations()} == OPERATIONS
+    assert len(OPERATIONS) == len(NEEDS)
+
+
+def test_there_is_one_shape_of_problem() -> None:
+    shapes = set()
+    for one in operations():
+        for status, answer in one["responses"].items():
+            if status[0] in "45":
+                assert list(answer["content"]) == ["application/problem+json"]
+                shapes.add(answer["content"]["application/problem+json"]["schema"]["$ref"])
+
+    assert shapes == {"#/components/schemas/Problem"}
+
+
+def test_every_operation_says_who_may_and_what_for() -> None:
+    for one in operations():
+        assert one["summary"]
+        assert "Permission: `" in one["description"]
+        assert one["security"] == [{"token": []}, {"session": []}]
+
+
+def test_bodies_are_closed() -> None:
+    components = conformity.document()["components"]["schemas"]
+    for one in operations():
+        body = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        if body:
+            assert components[body["$ref"].rpartition("/")[2]]["additionalProperties"] is False
+
+
+def test_synonyms_are_told() -> None:
+    components = conformity.document()["components"]["schemas"]
+
+    assert {"backup_type", "strategy_name"} <= set(components["CreateBackup"]["properties"])
+    assert "recovery_type" in components["RequestRecovery"]["properties"]
+
+
+def test_options_of_plugins_are_described() -> None:
+    components = conformity.document()["components"]["schemas"]
+    kinds = {one["title"]: one for one in components["CreateSource"]["properties"]["options"]["anyOf"]}
+
+    assert {"strategy files", "strategy sqlite"} <= set(kinds)
+    assert kinds["strategy files"]["required"] == ["paths"]
+    for shape in ("SourceShape", "StorageShape"):
+        assert "writeOnly" not in json.dumps(components[shape])
+
+
+def test_examples_are_valid() -> None:
+    seen = 0
+    for one in operations():
+        content = one.get("requestBody", {}).get("content", {}).get("application/json", {})
+        schema = {**content.get("schema", {}), "components": conformity.document()["components"]}
+        for example in content.get("examples", {}).values():
+            seen += 1
+            assert not list(Draft202012Validator(schema).iter_errors(example["value"])), example
+    assert seen >= 8
+
+
+def test_it_is_served_to_those_who_are_signed_in(api: APIClient) -> None:
+    served = api.get("/api/v1/schema", headers={"Accept": "application/vnd.oai.openapi+json"})
+
+    assert served.status_code == 200
+    assert set(served.json()["paths"]) == set(conformity.document()["paths"])
+
+
+def test_the_documentation_page_needs_no_other_host(api: APIClient) -> None:
+    page = api.get("/api/v1/docs", headers={"Accept": "text/html"}).content.decode()
+
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+    files = re.findall(r"(?:src|href)=\"/static/([^\"]+)\"", page)
+    assert files
+    assert all(finders.find(name) for name in files)
+
+
+# --- nonsense -------------------------------------------------------------------------------------------------------
+
+_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _text
+_nonsense = st.recursive(_plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3))
+
+
+def _bodies(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Bodies with the right members, some missing, holding sensible things and nonsense."""
+    members = {name: _member(one) for name, one in schema.get("properties", {}).items()}
+    return st.fixed_dictionaries({}, optional=members)
+
+
+def _member(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    known = schema.get("enum") or _resolved(schema).get("enum")
+    sensible = (
+        st.sampled_from(known) if known else st.sampled_from(["new_place", "x", 1, [], {}, "2026-11-22T00:00:00Z"])
+    )
+    return sensible | _nonsense
+
+
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref") or (schema.get("allOf") or [{}])[0].get("$ref", "")
+    found: dict[str, Any] = conformity.document()["components"]["schemas"].get(reference.rpartition("/")[2], {})
+    return found
+
+
+def _writing() -> list[tuple[str, str, dict[str, Any]]]:
+    """(method, path, body schema) of every operation that takes a body."""
+    found = []
+    for path, methods in conformity.document()["paths"].items():
+        for method, one in methods.items():
+            schema = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            if schema:
+                found.append((method, path, _resolved(schema)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "schema"), _writing(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_nonsense_is_refused_in_words(
+    transactional_db: None, owner: User, method: str, path: str, schema: dict[str, Any]
+) -> None:
+    """Whatever is sent: an answer that the schema declares, never an internal error."""
+    _row, secret = ApiToken.objects.issue(owner, "fuzz")
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    address = re.sub(r"\{\w+_id\}", "00000000-0000-0000-0000-000000000007", path).replace("{reference}", "nobody")
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(body=_bodies(schema) | _nonsense)
+    def ask_with(body: Any) -> None:
+        raw = json.dumps(body).encode()
+        answer = Answer(client.generic(method.upper(), address, raw, content_type="application/json"))  # type: ignore[arg-type]  # the stubs know only texts
+        assert answer.status < 500, (body, answer)
+
+    ask_with()
+
+
+def _asking() -> list[str]:
+    return [row for row in NEEDS if row.startswith("GET")]
+
+
+@pytest.mark.parametrize("row", _asking())
+def test_nonsense_in_queries_is_refused_in_words(environment: Environment, call: Caller, row: str) -> None:
+    Source.objects.create(
+        name="docs", kind="files", options={"paths": ["/x"]}, environment=environment, tags={"a": "b"}
+    )
+    Backup.objects.create(type="full", state="missed", environment=environment, tags={"a": "b"}, requested_by_name="x")
+    Policy.objects.create(name="gold")
+    _method, _, address = row.partition(" ")
+    address = re.sub(r"<uuid:\w+>", "00000000-0000-0000-0000-000000000007", address).replace("<str:reference>", "x")
+    known = [
+        "cursor",
+        "page",
+        "page_size",
+        "count",
+        "status",
+        "created_after",
+        "q",
+        "tag",
+        "source",
+        "ordering",
+        "fields",
+    ]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(query=st.dictionaries(st.sampled_from(known) | _text, _text, max_size=3))
+    def ask_with(query: dict[str, str]) -> None:
+        answer = call.get(f"/{address}", query)
+        assert answer.status < 500, (query, answer)
+
+    ask_with()
+
+
+def test_the_walk_and_the_schema_know_the_same_addresses(call: Caller) -> None:
+    for row in NEEDS:
+        assert ask(call.client, row).status != 405

@@ -1,0 +1,71 @@
+"""A console with one storage, one repository and one source, all of them real and in temporary directories.
+
+Tests of the places themselves probe them; here that would only take time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+from django.db import connection
+
+from aihub_backup.core.audit import Actor
+from backups.models import Repository, Source, Storage
+from backups.services import repositories, sources, storages
+
+
+@pytest.fixture
+def by() -> Actor:
+    """Who does everything here."""
+    return Actor(None, "olivia", "user")
+
+
+@pytest.fixture
+def storage(transactional_db: None, by: Actor, tmp_path: Path) -> Storage:
+    """A directory of this host."""
+    return storages.create("disk", "local", {"path": str(tmp_path / "disk")}, by=by, test=False)
+
+
+@pytest.fixture
+def repository(storage: Storage, by: Actor) -> Repository:
+    """Ready for backups."""
+    return repositories.create("main", storage, by=by, waive_kit=True).repository
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Something worth keeping."""
+    place = tmp_path / "data"
+    place.mkdir()
+    for number in range(20):
+        (place / f"{number:02}.txt").write_text(f"file {number}\n" * 200)
+    (place / "deep" / "er").mkdir(parents=True)
+    (place / "deep" / "er" / "blob").write_bytes(bytes(range(256)) * 2000)
+    return place
+
+
+@pytest.fixture
+def source(repository: Repository, data: Path, by: Actor) -> Source:
+    """The directory with the data."""
+    return sources.create("docs", "files", {"paths": [str(data)]}, by=by, test=False)
+
+
+@pytest.fixture
+def heavy(data: Path) -> Path:
+    """Enough of it that worker processes are started and a run takes a moment."""
+    lots = data / "lots"
+    lots.mkdir()
+    random = Random(7)
+    for number in range(300):
+        (lots / f"{number:03}").write_bytes(random.randbytes(60_000))
+    return data
+
+
+@pytest.fixture
+def elsewhere() -> dict[str, str]:
+    """The environment in which another process works on this test's database."""
+    url = f"sqlite:///{connection.settings_dict['NAME']}"
+    return {**os.environ, "AIHUB_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}

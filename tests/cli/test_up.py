@@ -1,0 +1,131 @@
+"""`aihub up` for real: the whole console with its programs, started, disturbed and stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from aihub_backup.cli.exits import CommandFailed, Exit
+from aihub_backup.cli.up import _address, _listen, _refuse_open_http
+from tests.cli.console import Console, command
+from tests.cli.waiting import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("console")]
+
+
+def test_it_serves_the_console_and_tells_the_first_password_once(console: Console) -> None:
+    account = console.facts["account"]
+
+    assert console.answers()
+    assert account["name"] == "admin"
+    files = [path for path in console.home.rglob("*") if path.is_file()]
+    assert not [path for path in files if account["password"].encode() in path.read_bytes()]
+    assert account["password"] not in console.said()
+
+
+def test_it_refuses_a_second_console_in_the_same_home(console: Console) -> None:
+    done = subprocess.run(
+        command("up", "--port", "0", "--home", str(console.home)), capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == Exit.CONFLICT
+    assert f"is already served by another `aihub up` (process {console.process.pid})" in done.stderr
+
+
+@pytest.mark.parametrize(("word", "name"), [("gunicorn", "web"), ("beat", "beat"), ("jobs@", "worker")])
+def test_it_starts_a_killed_program_again(console: Console, word: str, name: str) -> None:
+    eventually(lambda: console.program(word), 60)
+    killed = console.program(word)
+    before = set(console.descendants())
+
+    os.kill(killed, signal.SIGKILL)
+
+    eventually(lambda: console.program(word) not in (0, killed), 30)
+    eventually(console.answers, 60)
+    assert f"{name} was killed by SIGKILL" in console.said()
+    assert killed in before
+
+
+def test_the_doctor_finds_it_healthy(console: Console) -> None:
+    words = command("doctor", "--json", "--home", str(console.home))
+    eventually(lambda: _worker_seen(words), 60)
+
+    findings = json.loads(subprocess.run(words, capture_output=True, text=True, check=False).stdout)["findings"]
+
+    assert {finding["state"] for finding in findings if finding["id"] != "space"} == {"ok"}, findings
+
+
+def _worker_seen(words: list[str]) -> bool:
+    return subprocess.run(words, capture_output=True, check=False).returncode == Exit.OK
+
+
+def test_it_makes_a_token_that_the_api_takes(console: Console) -> None:
+    made = subprocess.run(
+        command("token", "--json", "--days", "1", "--home", str(console.home)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    token = json.loads(made.stdout)["token"]
+
+    request = urllib.request.Request(
+        f"{console.facts['address']}/api/v1/schema", headers={"Authorization": f"Bearer {token}"}
+    )
+
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 200
+
+
+def test_it_leaves_nothing_behind_when_it_is_stopped(tmp_path: Path) -> None:
+    console = Console(tmp_path / "home")
+    eventually(lambda: len(console.descendants()) >= 5, 60)
+
+    code = console.stop()
+
+    assert code == 0
+    assert console.descendants() == {}
+
+
+def test_it_leaves_nothing_behind_when_it_is_killed(tmp_path: Path) -> None:
+    console = Console(tmp_path / "home")
+    eventually(lambda: "celery" in "".join(console.descendants().values()), 60)
+
+    console.stop(signal.SIGKILL)
+
+    eventually(lambda: console.descendants() == {}, 30)
+
+
+def test_it_asks_before_serving_plain_http_to_others() -> None:
+    class Options:
+        host = "0.0.0.0"
+        insecure = False
+
+    with pytest.raises(CommandFailed, match="plain HTTP") as refusal:
+        _refuse_open_http(Options(), "")  # type: ignore[arg-type]  # the two members that matter
+
+    assert refusal.value.exit_code == Exit.USAGE
+    _refuse_open_http(Options(), "https://console.example.org")  # type: ignore[arg-type]  # as above
+
+
+def test_it_says_when_the_port_is_taken() -> None:
+    with _listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+
+        with pytest.raises(CommandFailed, match=f"cannot listen on 127.0.0.1:{port}: .*Address already in use"):
+            _listen("127.0.0.1", port)
+
+
+def test_it_names_the_address_people_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIHUB_PUBLIC_URL", raising=False)
+    with _listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+
+        assert _address("::1", listener) == f"http://[::1]:{port}"
+        monkeypatch.setenv("AIHUB_PUBLIC_URL", "https://console.example.org/")
+        assert _address("127.0.0.1", listener) == "https://console.example.org"

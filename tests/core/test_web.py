@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+from aihub_backup.core import audit, jobs
+from aihub_backup.core.models import ApiToken, AuditEvent, Environment, User
+
+
+def test_health_is_open_and_says_nothing(client: Client) -> None:
+    answer = client.get("/healthz")
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert client.post("/healthz").status_code == 405
+
+
+def test_every_other_page_asks_who_you_are(client: Client) -> None:
+    assert client.get("/").headers["Location"].startswith("/admin/login/")
+    assert client.get("/admin/").headers["Location"].startswith("/admin/login/")
+
+
+def test_a_request_keeps_its_id(client: Client) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+
+
+def test_a_strange_request_id_is_replaced(client: Client) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": "a b\u00ff"})
+
+    assert answer.headers["X-Request-ID"].startswith("req_")
+
+
+@pytest.mark.django_db
+def test_the_schema_needs_a_login(client: Client) -> None:
+    assert client.get("/api/v1/schema").status_code == 401
+
+
+def test_a_token_opens_the_api(api: APIClient) -> None:
+    assert api.get("/api/v1/schema").status_code == 200
+
+
+def test_a_token_is_stored_as_a_digest_only(owner: User) -> None:
+    row, token = ApiToken.objects.issue(owner, "laptop")
+
+    assert token.startswith("aihub_")
+    assert token not in {str(value) for value in vars(ApiToken.objects.get()).values()}
+    assert str(row) == f"laptop ({row.token_key}…)"
+
+
+@pytest.mark.parametrize("page", ["environment", "node", "job", "auditevent", "apitoken", "user"])
+def test_the_admin_lists_the_foundation(client: Client, owner: User, environment: Environment, page: str) -> None:
+    audit.record("environment.created", environment, by=audit.Actor.of(owner))
+    jobs.enqueue("scripted", queue="backup")
+    client.force_login(owner)
+
+    assert client.get(f"/admin/core/{page}/").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["job", "auditevent"])
+def test_what_happened_cannot_be_edited(client: Client, owner: User, page: str) -> None:
+    client.force_login(owner)
+
+    assert client.get(f"/admin/core/{page}/add/").status_code == 403
+
+
+def test_a_token_withdrawn_in_the_admin_is_written_down(client: Client, owner: User) -> None:
+    issued = [ApiToken.objects.issue(owner, name)[0] for name in ("laptop", "ci", "desk")]
+    client.force_login(owner)
+    ticked = {"action": "delete_selected", "_selected_action": [token.pk for token in issued[1:]], "post": "yes"}
+
+    client.post(f"/admin/core/apitoken/{issued[0].pk}/delete/", {"post": "yes"})
+    client.post("/admin/core/apitoken/", ticked)
+
+    assert not ApiToken.objects.exists()
+    events = AuditEvent.objects.filter(action="token.revoked", actor_name=owner.get_username())
+    assert {event.facts["name"] for event in events} == {"laptop", "ci", "desk"}
+
+
+def test_a_stranger_sees_no_admin(client: Client, stranger: User) -> None:
+    client.force_login(stranger)
+
+    assert client.get("/admin/core/job/").status_code == 302
+
+
+def test_tokens_belong_to_people(api_for: Callable[[User], APIClient], stranger: User) -> None:
+    api = api_for(stranger)
+    stranger.is_active = False
+    stranger.save()
+
+    assert api.get("/api/v1/schema").status_code == 401

@@ -1,0 +1,1 @@
+"""Repositories as they were written once; they must stay readable for ever."""

@@ -1,0 +1,317 @@
+"""Cancels, kills and faults: afterwards there is the old or the new, and nothing beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from aihub_backup.core import jobs, processes
+from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Refused
+from aihub_backup.core.models.job import JobState
+from backups.models import Backup, Repository, RepositoryState, Source
+from recovery.models import Recovery, RecoveryState
+from recovery.services import recoveries, running, stages
+from tests.backups.stories import hurry
+from tests.backups.test_a_run_is_interrupted import group, kill, kill_one_of, later, started
+from tests.recovery.stories import asked, backed_up, done, tree
+
+__all__ = ["started"]
+
+KILLS = 8
+
+
+def fresh(recovery: Recovery) -> Recovery:
+    """As the database has it now."""
+    return recoveries.get(recovery.pk)
+
+
+def nothing_is_left(place: Path) -> bool:
+    """No stage below the place, and no directory on the way to a target that was not made."""
+    left = list(place.rglob(".aihub-re*"))
+    return not left and not (place / "recovered").exists()
+
+
+@pytest.fixture
+def big(source: Source, heavy: Path, by: Actor) -> Backup:
+    """A backup whose recovery takes a moment."""
+    return backed_up(by, source)
+
+
+def test_it_ends_at_once_while_it_waits(backup: Backup, target: Path, tmp_path: Path, by: Actor) -> None:
+    recovery = asked(by, backup, target)
+
+    recoveries.cancel(recovery, by=by)
+
+    assert fresh(recovery).state == RecoveryState.CANCELLED
+    assert fresh(recovery).finished_at is not None
+    assert done(recovery).state == RecoveryState.CANCELLED
+    assert nothing_is_left(tmp_path)
+
+
+def test_it_ends_in_the_middle_and_leaves_nothing(
+    big: Backup, target: Path, tmp_path: Path, by: Actor, impatient: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovery = asked(by, big, target)
+    restore = running.Run.restore
+
+    def interrupted(run: running.Run) -> None:
+        def cancel() -> None:
+            recoveries.cancel(fresh(recovery), by=by, reason="wrong place")
+            connection.close()
+
+        thread = later(0.05, cancel)
+        restore(run)
+        thread.join()
+        run.validate()
+
+    monkeypatch.setattr(running.Run, "restore", interrupted)
+    found = done(recovery)
+
+    assert found.state == RecoveryState.CANCELLED
+    assert found.job is not None and found.job.state == JobState.CANCELLED
+    assert nothing_is_left(tmp_path)
+
+
+def test_it_cannot_be_cancelled_after_its_end(backup: Backup, target: Path, by: Actor) -> None:
+    recovery = done(asked(by, backup, target))
+
+    with pytest.raises(Refused) as refusal:
+        recoveries.cancel(recovery, by=by)
+
+    assert refusal.value.code == "not-cancellable"
+
+
+def test_killed_runners_leave_nothing_and_the_next_attempt_succeeds(
+    big: Backup, heavy: Path, tmp_path: Path, by: Actor, started: list[processes.Child], impatient: object
+) -> None:
+    random, hit = Random(5), 0
+    for number in range(KILLS):
+        target = tmp_path / f"recovered-{number}"
+        recovery = asked(by, big, target)
+        later(random.uniform(0.0, 1.2), partial(kill_one_of, started, len(started), random))
+
+        found = done(recovery)
+        if found.state == RecoveryState.QUEUED:
+            hit += 1
+            assert found.error_code in ("runner-died", "worker-died")
+            assert not target.exists()
+            hurry()
+            found = done(recovery)
+
+        assert found.state == RecoveryState.COMPLETED, found.error
+        assert tree(target) == tree(heavy)
+        assert nothing_is_left(tmp_path)
+    assert hit, "every kill came too late to prove anything"
+
+
+def test_a_killed_worker_is_found_out_and_the_recovery_starts_anew(
+    big: Backup, heavy: Path, target: Path, tmp_path: Path, by: Actor, elsewhere: dict[str, str], impatient: object
+) -> None:
+    recovery = asked(by, big, target)
+    assert recovery.job is not None
+    code = f"import django; django.setup()\nfrom aihub_backup.core import jobs\njobs.run('{recovery.job.pk}')"
+    worker = subprocess.Popen([sys.executable, "-c", code], env=elsewhere, process_group=0)
+    while fresh(recovery).state != RecoveryState.RESTORING:
+        assert worker.poll() is None
+    kill([worker.pid])
+    worker.wait()
+
+    jobs.watchdog()
+    assert fresh(recovery).state == RecoveryState.QUEUED
+    assert not target.exists()
+    hurry()
+    found = done(recovery)
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert tree(target) == tree(heavy)
+    assert nothing_is_left(target.parent)
+    assert not group(worker.pid)
+
+
+def test_it_is_complete_when_only_the_rows_were_not_written(
+    backup: Backup, data: Path, target: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = running._close
+    failing = [OperationalError("the database went away")]
+
+    def unlucky(*arguments: Any) -> None:
+        if failing:
+            raise failing.pop()
+        close(*arguments)
+
+    monkeypatch.setattr(running, "_close", unlucky)
+    found = done(asked(by, backup, target))
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert tree(target) == tree(data)
+
+
+def test_it_starts_anew_when_the_name_was_not_given(
+    backup: Backup, data: Path, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = stages.publish
+    failing = [OperationalError("killed before the rename")]
+
+    def unlucky(*arguments: Any) -> None:
+        if failing:
+            raise failing.pop()
+        publish(*arguments)
+
+    monkeypatch.setattr(stages, "publish", unlucky)
+    recovery = asked(by, backup, target)
+    assert done(recovery).state == RecoveryState.QUEUED
+    assert nothing_is_left(tmp_path)
+    hurry()
+
+    assert done(recovery).state == RecoveryState.COMPLETED
+    assert tree(target) == tree(data)
+
+
+def test_it_touches_nothing_that_came_to_its_target_meanwhile(
+    backup: Backup, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = running.Run.validate
+
+    def occupied(run: running.Run) -> None:
+        validate(run)
+        target.mkdir(parents=True)
+        (target / "mine").write_text("hands off")
+
+    monkeypatch.setattr(running.Run, "validate", occupied)
+    found = done(asked(by, backup, target))
+
+    assert found.state == RecoveryState.FAILED
+    assert found.error_code == "target-incompatible"
+    assert [path.name for path in target.iterdir()] == ["mine"]
+    assert not list(tmp_path.rglob(".aihub-re*"))
+
+
+def test_it_does_not_take_somebody_elses_directory_for_its_own(
+    backup: Backup, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = stages.publish
+
+    def too_late(*arguments: Any) -> None:
+        target.mkdir(parents=True)
+        (target / "mine").write_text("hands off")
+        publish(*arguments)
+
+    monkeypatch.setattr(stages, "publish", too_late)
+    found = done(asked(by, backup, target))
+
+    assert (found.state, found.error_code) == (RecoveryState.FAILED, "target-busy")
+    assert [path.name for path in target.iterdir()] == ["mine"]
+
+
+def test_it_is_complete_when_nobody_could_look_after_the_rename(
+    backup: Backup, data: Path, target: Path, by: Actor, impatient: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_arguments: Any) -> None:
+        raise OperationalError("the database went away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(running, "_close", gone)
+        broken.setattr(running.RecoveryHandler, "settle", gone)
+        recovery = asked(by, backup, target)
+        assert done(recovery).state == RecoveryState.QUEUED
+    hurry()
+    found = done(recovery)
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert tree(target) == tree(data)
+
+
+def packs(repository: Repository) -> list[Path]:
+    """Data and tree packs, the largest first."""
+    place = Path(repository.storage.options["path"])
+    return sorted(place.glob("packs/*/*"), key=lambda path: path.stat().st_size, reverse=True)
+
+
+def test_it_follows_no_link_that_came_after_it_judged(
+    backup: Backup, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = stages.publish
+
+    def redirected(stage: str, place: str) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        target.parent.symlink_to(tmp_path / "elsewhere")
+        publish(stage, place)
+
+    monkeypatch.setattr(stages, "publish", redirected)
+    found = done(asked(by, backup, target))
+
+    assert found.state == RecoveryState.FAILED
+    assert found.error_code == "target-busy"
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_it_refuses_to_begin_without_all_objects(
+    big: Backup, repository: Repository, target: Path, tmp_path: Path, by: Actor
+) -> None:
+    packs(repository)[0].unlink()
+
+    found = done(asked(by, big, target))
+
+    assert found.state == RecoveryState.FAILED
+    assert found.error_code == "not-restorable"
+    assert packs(repository)[0].parent.parent.name in found.error_message or "missing" in found.error_message
+    assert nothing_is_left(tmp_path)
+
+
+def test_it_blocks_a_repository_whose_records_are_gone(
+    backup: Backup, repository: Repository, target: Path, by: Actor
+) -> None:
+    recovery = asked(by, backup, target)
+    for record in Path(repository.storage.options["path"]).glob("log/*/*"):
+        if str(record).endswith(tuple(name[-20:] for name in Repository.objects.get().anchors)):
+            record.unlink()
+
+    found = done(recovery)
+
+    assert (found.state, found.error_code) == (RecoveryState.FAILED, "tampered")
+    assert Repository.objects.get().state == RepositoryState.TAMPERED
+
+
+def test_it_leaves_out_what_is_damaged_and_says_so(
+    big: Backup, heavy: Path, repository: Repository, target: Path, by: Actor
+) -> None:
+    pack = packs(repository)[0]
+    pack.chmod(0o600)
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+
+    found = done(asked(by, big, target))
+
+    assert found.state == RecoveryState.COMPLETED_WITH_WARNINGS, found.error
+    lost = set(tree(heavy)) - set(tree(target))
+    assert lost
+    assert found.errors_count == len(lost)
+    assert all(facts == tree(heavy)[name] for name, facts in tree(target).items() if facts[0] == "file")
+    assert {error["path"] for part in found.parts.all() for error in part.item_errors} == lost
+
+
+def test_it_does_not_keep_what_fails_the_validation(
+    backup: Backup, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = running.Run.restore
+
+    def spoiled(run: running.Run) -> None:
+        restore(run)
+        (Path(stages.tree(run.recovery.stage)) / "00.txt").write_text("something else")
+
+    monkeypatch.setattr(running.Run, "restore", spoiled)
+    found = done(asked(by, backup, target))
+
+    assert found.state == RecoveryState.FAILED
+    assert "00.txt" in found.error_message
+    assert [finding["passed"] for finding in found.findings] == [False]
+    assert nothing_is_left(tmp_path)
