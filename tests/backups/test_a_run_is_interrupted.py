@@ -55,7 +55,13 @@ def group(leader: int) -> list[int]:
     return found
 
 
-def later(seconds: float, deed: Callable[[], object]) -> threading.Thread:
+def put_off(deed: threading.Timer) -> None:
+    """What comes too late for this run must not fall upon the next one."""
+    deed.cancel()
+    deed.join()
+
+
+def later(seconds: float, deed: Callable[[], object]) -> threading.Timer:
     """Do it in a while, beside the test."""
     thread = threading.Timer(seconds, deed)
     thread.daemon = True
@@ -88,14 +94,17 @@ def point_of(source: Source, by: Actor) -> Backup:
 def test_killed_runners_leave_nothing_and_the_next_attempt_succeeds(
     source: Source, heavy: Path, by: Actor, tmp_path: Path, started: list[processes.Child]
 ) -> None:
+    begun = time.monotonic()
     before, kept = point_of(source, by), stories.files(heavy)
+    usual = time.monotonic() - begun  # seconds of a run, on this machine and today
     random, hit = Random(11), 0
     for number in range(KILLS):
         (heavy / "lots" / f"{number:03}").write_bytes(random.randbytes(90_000))
         backup = backups.request("full", by=by)
-        later(random.uniform(0.0, 0.9), partial(kill_one_of, started, len(started), random))
+        killer = later(random.uniform(0.0, usual), partial(kill_one_of, started, len(started), random))
 
         stories.work()
+        put_off(killer)
 
         part = stories.part_of(backup)
         assert part.state in (PartState.QUEUED, PartState.COMPLETED), part.error

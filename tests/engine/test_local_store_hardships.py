@@ -100,7 +100,7 @@ def test_a_killed_writer_leaves_no_short_object(tmp_path: Path) -> None:
     chance = random.Random(5)
 
     for _ in range(KILLS):
-        writer = in_a_child(lambda: _write_for_ever(store.fresh()))
+        writer = _writer_at_work(store)
         time.sleep(chance.uniform(0.005, 0.06))
         os.kill(writer, signal.SIGKILL)
         assert exit_code(writer) == -signal.SIGKILL
@@ -110,10 +110,26 @@ def test_a_killed_writer_leaves_no_short_object(tmp_path: Path) -> None:
     assert not list((tmp_path / "store").rglob(".tmp-*"))
 
 
-def _write_for_ever(store: LocalStore) -> NoReturn:
+def _writer_at_work(store: LocalStore) -> int:
+    """A child that has put its first object and goes on: on a busy machine it may take long to get there."""
+    heard, said = os.pipe()
+    writer = in_a_child(lambda: _write_for_ever(store.fresh(), said))
+    os.close(said)
+    assert os.read(heard, 1) == b"1"
+    os.close(heard)
+    return writer
+
+
+def _write_for_ever(store: LocalStore, said: int) -> NoReturn:
+    _write(store)
+    os.write(said, b"1")
     while True:
-        data = os.urandom(1 << random.randrange(10, 21))
-        store.put(named(data), data)
+        _write(store)
+
+
+def _write(store: LocalStore) -> None:
+    data = os.urandom(1 << random.randrange(10, 21))
+    store.put(named(data), data)
 
 
 def test_processes_may_put_the_same_objects_at_once(tmp_path: Path) -> None:
