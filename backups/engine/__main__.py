@@ -13,7 +13,8 @@ import resource
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,25 @@ from backups import engine
 from backups.engine import errors
 from backups.engine.disk import from_printable, printable, reason
 from backups.engine.keys import Secret, new_recovery_code
-from backups.engine.patterns import PathFilter
-from backups.engine.scan import scan
+from backups.engine.patterns import PathFilter, escape
+from backups.engine.scan import resolve, scan
 from backups.engine.store import Place
 from backups.engine.stores.retrying import RetryingStore
 
 EXIT_FAILED, EXIT_USAGE, EXIT_WARNINGS, EXIT_NOT_FOUND, EXIT_DAMAGE = 1, 2, 3, 4, 5
+EXIT_NOT_ALLOWED, EXIT_IN_THE_WAY, EXIT_UNREACHABLE = 7, 8, 11  # the numbers of the whole command line
+
+_EXITS: tuple[tuple[type[errors.EngineError], int], ...] = (  # the first that fits
+    (errors.SnapshotMissing, EXIT_NOT_FOUND),
+    (errors.NotARepository, EXIT_NOT_FOUND),
+    (errors.WrongSecret, EXIT_NOT_ALLOWED),
+    (errors.RepositoryExists, EXIT_IN_THE_WAY),
+    (errors.StoreUnavailable, EXIT_UNREACHABLE),
+    (errors.ObjectDamaged, EXIT_DAMAGE),
+    (errors.ObjectMissing, EXIT_DAMAGE),
+    (errors.BlobMissing, EXIT_DAMAGE),
+    (errors.Tampered, EXIT_DAMAGE),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,10 +58,7 @@ def _failed(error: errors.EngineError, as_json: bool) -> int:
     if as_json:
         _print({"error": str(error), "code": type(error).__name__})
     sys.stderr.write(f"{error}\n")
-    if isinstance(error, errors.SnapshotMissing | errors.NotARepository):
-        return EXIT_NOT_FOUND
-    damage = errors.ObjectDamaged | errors.ObjectMissing | errors.BlobMissing | errors.Tampered
-    return EXIT_DAMAGE if isinstance(error, damage) else EXIT_FAILED
+    return next((code for kind, code in _EXITS if isinstance(error, kind)), EXIT_FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_backup(verbs)
     listing = _verb(verbs, "list", _list, "list snapshots, or what one of them holds")
     listing.add_argument("--snapshot", help="id, beginning of an id, or 'latest'")
-    listing.add_argument("path", nargs="?", default="", help="list on and below this path only")
+    listing.add_argument("path", nargs="?", default=b"", type=_path, help="list on and below this path only")
     _add_restore(verbs)
     _add_check(verbs)
     diff = _verb(verbs, "diff", _diff, "compare two snapshots")
@@ -83,7 +94,7 @@ def _add_backup(verbs: Any) -> None:
     parser.add_argument("--exclude", action="append", default=[], help="pattern of what to leave out; repeatable")
     parser.add_argument("--one-file-system", action="store_true", help="do not go into mounts")
     parser.add_argument("--full", action="store_true", help="read everything again, assume nothing unchanged")
-    parser.add_argument("--workers", type=int, default=engine.Options().workers, help="worker processes; 0: none")
+    parser.add_argument("--workers", type=_count, default=engine.Options().workers, help="worker processes; 0: none")
     parser.add_argument("--codec", choices=["zstd", "gzip", "none"], default="zstd")
     parser.add_argument("--level", type=int, default=1, help="of the codec")
 
@@ -92,13 +103,17 @@ def _add_restore(verbs: Any) -> None:
     parser = _verb(verbs, "restore", _restore, "bring a snapshot, or parts of it, back into an empty directory")
     parser.add_argument("--snapshot", default="latest", help="id, beginning of an id, or 'latest'")
     parser.add_argument("--target", required=True, help="directory that is empty or does not exist")
-    parser.add_argument("--include", action="append", default=[], help="path or pattern; repeatable")
+    parser.add_argument(
+        "--include", action="append", default=[], type=_pattern, help="path as it is listed, or pattern; repeatable"
+    )
     parser.add_argument("--exclude", action="append", default=[], help="pattern of what to leave out; repeatable")
     parser.add_argument(
         "--privileges", action="store_true", help="also setuid and setgid bits, capabilities and devices (as root)"
     )
-    parser.add_argument("--base", help="directory of the snapshot that becomes the target itself; default: its source")
-    parser.add_argument("--workers", type=int, default=engine.Options().workers, help="worker processes; 0: none")
+    parser.add_argument(
+        "--base", type=_path, help="directory of the snapshot that becomes the target itself; default: its source"
+    )
+    parser.add_argument("--workers", type=_count, default=engine.Options().workers, help="worker processes; 0: none")
 
 
 def _add_check(verbs: Any) -> None:
@@ -110,6 +125,28 @@ def _add_check(verbs: Any) -> None:
         "--read-share", type=float, default=1.0, metavar="0-1", help="part of the packs that levels 2 and 3 read"
     )
     parser.add_argument("--snapshot", action="append", help="check only what this snapshot needs; repeatable")
+
+
+# words
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 0 or more")
+    return int(text)
+
+
+def _path(text: str) -> bytes:
+    """A path as it is listed, with \\xNN for odd bytes."""
+    try:
+        return from_printable(text)
+    except (ValueError, IndexError):
+        raise argparse.ArgumentTypeError(f"{text!r} has a \\x that two hexadecimal digits do not follow") from None
+
+
+def _pattern(text: str) -> str | bytes:
+    """A listed path with \\xNN means that very path; anything else is a pattern."""
+    return escape(_path(text)) if "\\x" in text else text
 
 
 # verbs
@@ -131,10 +168,15 @@ def _init(options: argparse.Namespace) -> int:
 def _backup(options: argparse.Namespace) -> int:
     repository = _open(options)
     started = time.monotonic()
-    roots = [os.path.abspath(os.fsencode(source)) for source in options.source]
+    roots = resolve([os.path.abspath(os.fsencode(source)) for source in options.source])
     items: list[engine.ItemError] = []
-    entries = scan(roots, excludes=options.exclude, one_file_system=options.one_file_system, report=items.append)
-    facts = {"kind": "files", "roots": [printable(root) for root in roots], "excludes": options.exclude}
+    entries = scan(
+        [b"/" + root for root in roots],
+        excludes=options.exclude,
+        one_file_system=options.one_file_system,
+        report=items.append,
+    )
+    facts = {"kind": "files", "roots": ["/" + printable(root) for root in roots], "excludes": options.exclude}
     done = engine.archive(
         repository, entries, snapshot_id=str(uuid.uuid4()), facts=lambda: facts, parent=_parent(repository, facts),
         options=engine.Options(options.workers, options.codec, options.level, assume_unchanged=not options.full),
@@ -151,10 +193,10 @@ def _list(options: argparse.Namespace) -> int:
     repository = _open(options)
     if options.snapshot is None:
         rows = [_snapshot_row(snapshot) for snapshot in repository.snapshots]
-        _say(options, rows, "\n".join(f"{r['id']}  {r['time']}  {r['entries']:>9}  {r['size']:>14}" for r in rows))
+        _say(options, rows, "\n".join(map(_snapshot_line, rows)))
         return 0
     snapshot = repository.log.snapshot(options.snapshot)
-    for entry in engine.entries(repository, snapshot, os.fsencode(options.path).strip(b"/")):
+    for entry in engine.entries(repository, snapshot, options.path.strip(b"/")):
         row = {"path": printable(entry.path), "kind": entry.kind.name.lower(), "size": entry.size, "mode": entry.mode}
         _say(options, row, f"{entry.mode:06o} {entry.kind.name.lower():>9} {entry.size:>14} {row['path']}")
     return 0
@@ -164,7 +206,7 @@ def _restore(options: argparse.Namespace) -> int:
     repository = _open(options)
     snapshot = repository.log.snapshot(options.snapshot)
     items: list[engine.ItemError] = []
-    base = _base(snapshot) if options.base is None else from_printable(options.base).strip(b"/")
+    base = _base(snapshot) if options.base is None else options.base.strip(b"/")
     select = PathFilter(options.include, options.exclude) if options.include or options.exclude else None
     started = time.monotonic()
     done = engine.restore(
@@ -176,7 +218,10 @@ def _restore(options: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     result = {"snapshot": snapshot.id, "seconds": round(seconds, 3), **done.pack()}
     _say(options, result, f"{done.files} files, {done.bytes} bytes restored in {seconds:.1f} s.")
-    return EXIT_WARNINGS if items else 0
+    if options.include and not done.items:
+        sys.stderr.write("Nothing in the snapshot fits --include; list it to see its paths.\n")
+        return EXIT_NOT_FOUND
+    return EXIT_DAMAGE if done.failed else EXIT_WARNINGS if items else 0
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -184,13 +229,19 @@ def _check(options: argparse.Namespace) -> int:
     chosen = [repository.log.snapshot(name) for name in options.snapshot] if options.snapshot else None
     done = engine.check(repository, options.level, snapshots=chosen, read_share=options.read_share)
     problems = [
-        {"object": p.object, "message": p.message, "snapshots": p.snapshots, "paths": [printable(x) for x in p.paths]}
+        {
+            "object": p.object,
+            "message": p.message,
+            "snapshots": p.snapshots,
+            "paths": [printable(x) for x in p.paths],
+            "paths_count": p.paths_count,
+        }
         for p in done.problems
     ]
     result = {"level": done.level, "objects": done.objects, "bytes": done.bytes, "unused_packs": done.unused_packs,
               "problems": problems}  # fmt: skip
     for problem in problems:
-        sys.stderr.write(f"{problem['object'] or 'tree'}: {problem['message']}; harms {len(problem['paths'])} paths\n")
+        sys.stderr.write(f"{problem['object'] or 'tree'}: {problem['message']}; harms {problem['paths_count']} paths\n")
     _say(options, result, f"{done.objects} objects, {done.bytes} bytes read, {len(problems)} problems.")
     return EXIT_DAMAGE if problems else 0
 
@@ -246,8 +297,17 @@ def _parent(repository: engine.Repository, facts: dict[str, Any]) -> engine.Snap
 
 
 def _base(snapshot: engine.Snapshot) -> bytes:
-    roots = [from_printable(root) for root in snapshot.facts.get("roots", ["/"])]
-    return os.path.commonpath(roots).strip(b"/")
+    """The directory that becomes the target: what the strategy named, else what the roots share."""
+    captured = _captured(snapshot.facts)
+    if "base" in captured:
+        return from_printable(captured["base"]).strip(b"/")
+    return os.path.commonpath([from_printable(root) for root in captured.get("roots", ["/"])]).strip(b"/")
+
+
+def _captured(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was captured; snapshots of the console keep it beside what the console knows."""
+    captured: Mapping[str, Any] = facts.get("captured", facts)
+    return captured
 
 
 # telling
@@ -298,9 +358,14 @@ def _restored(options: argparse.Namespace) -> Callable[[engine.Restored], None]:
 
 
 def _snapshot_row(snapshot: engine.Snapshot) -> dict[str, Any]:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time))
+    when = datetime.fromtimestamp(snapshot.time, UTC).isoformat(timespec="seconds")
     return {"id": snapshot.id, "time": when, "entries": snapshot.entries, "size": snapshot.size,
             "facts": dict(snapshot.facts)}  # fmt: skip
+
+
+def _snapshot_line(row: Mapping[str, Any]) -> str:
+    source = row["facts"].get("source", {}).get("name") or " ".join(_captured(row["facts"]).get("roots", ()))
+    return f"{row['id']}  {row['time']}  {row['entries']:>9}  {row['size']:>14}  {source}"
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from backups.engine import format as fmt
 from backups.engine import tree
 from backups.engine.assembly import Assembly, LargeFile, Slot
 from backups.engine.capture import SMALL, UNIT, lost
-from backups.engine.content import ContentBuilder
+from backups.engine.content import ContentBuilder, blob_ids
 from backups.engine.disk import DiskTree, printable, reason
 from backups.engine.dispatch import Dispatcher
 from backups.engine.entry import Entry, ItemError, Kind, Notes, kept_time
@@ -58,6 +59,7 @@ def archive(
     Raises what the store and the source raise; nothing is visible unless this returns.
     """
     return_memory()
+    _avoid_lost_packs(repository, options, report)
     run = _Run(repository, parent, options, report, progress)
     try:
         for entry in entries:
@@ -74,10 +76,20 @@ def archive(
     commit()
     repository.index_changed()
     snapshot = repository.log.append_snapshot(snapshot)
-    if repository.log.checkpoint_due():
-        repository.log.append_checkpoint()
+    with suppress(EngineError):  # the snapshot stands; a checkpoint that failed is due again after the next one
+        if repository.log.checkpoint_due():
+            repository.log.append_checkpoint()
     repository.remember_leaves()
     return Archived(snapshot, run.stats)
+
+
+def _avoid_lost_packs(repository: Repository, options: Options, report: Report) -> None:
+    """Deduplicate against what can still be read, so that the next backup heals what was lost."""
+    absent = repository.absent_packs()
+    repository.index.avoid(absent | options.damaged)
+    if absent:
+        message = f"{len(absent)} packs of earlier backups are gone or cut off; what lay in them is stored anew."
+        report(ItemError(b"", "compare", message, "warning"))
 
 
 def unchanged(entry: Entry, before: Entry) -> bool:
@@ -210,7 +222,7 @@ class _Run:
     # files
 
     def _file(self, entry: Entry, before: Entry | None) -> None:
-        if before is not None and self._options.assume_unchanged and unchanged(entry, before):
+        if before is not None and self._options.assume_unchanged and self._stands(entry, before):
             self._assembly.push(Slot(before, before, ready=True))
             return
         if entry.nlink > 1 and (first := self._links.get((entry.device, entry.inode))):
@@ -224,6 +236,19 @@ class _Run:
             self._send_large(slot)
         elif self._batch.add(slot):
             self._send_batch()
+
+    def _stands(self, entry: Entry, before: Entry) -> bool:
+        """Unchanged, and what the parent snapshot made of it is still stored."""
+        return unchanged(entry, before) and (not self._repository.index.avoids or self._stored(before))
+
+    def _stored(self, entry: Entry) -> bool:
+        index, content = self._repository.index, entry.content or b""
+        pages = content if isinstance(content, tuple) else ()
+        try:
+            blobs = blob_ids(content, self._repository.load_blob)
+            return all(page in index for page in pages) and all(blob in index for blob in blobs)
+        except EngineError:  # a content page that cannot be read
+            return False
 
     def _read_again(self, slot: Slot) -> None:
         """A further name of an inode whose first name vanished or could not be read."""

@@ -124,14 +124,14 @@ class Capture:
         except OSError as error:
             return lost(error)
         try:
-            return self._unit(fd, offset, length, block, Stable(*stable), before)
+            return self._unit(fd, path, offset, length, block, Stable(*stable), before)
         except OSError as error:
             return lost(error)
         finally:
             os.close(fd)
 
     def _unit(
-        self, fd: int, offset: int, length: int, block: int, stable: Stable, before: os.stat_result
+        self, fd: int, path: bytes, offset: int, length: int, block: int, stable: Stable, before: os.stat_result
     ) -> dict[str, Any]:
         block = block or detect_block(os.pread(fd, DETECT_LENGTH, 0))
         digest = hashlib.sha256()
@@ -144,7 +144,7 @@ class Capture:
         changed = Stable.of(before) != stable or Stable.of(os.fstat(fd)) != stable
         notes = (Notes.CHANGED if changed else Notes.NONE) | (Notes.SHORT if total < length else Notes.NONE)
         unit = pack_unit(Unit(offset, total, digest.digest(), tuple(blobs))) if blobs else b""
-        return {"unit": unit, "bytes": total, "notes": int(notes), "xattrs": self._tree.xattrs(fd),
+        return {"unit": unit, "bytes": total, "notes": int(notes), "xattrs": self._tree.xattrs(fd, path),
                 "flags": self._tree.flags(fd)}  # fmt: skip
 
     def _pieces(self, fd: int, offset: int, length: int, block: int) -> Iterator[memoryview]:

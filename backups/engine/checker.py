@@ -30,7 +30,7 @@ from backups.engine.repository import Repository
 from backups.engine.workers import Emit, ForkedPool, InlinePool
 
 UNREADABLE = b"(a stretch of the tree that cannot be read)"
-PATHS_NAMED = 1000  # affected paths that are listed for one snapshot; all are counted
+PATHS_NAMED = 1000  # affected paths that are listed for one problem; all are counted
 
 
 class _Harm(NamedTuple):
@@ -55,12 +55,14 @@ class Problem(NamedTuple):
 
     object     name of the object ("" when only the snapshot's tree tells)
     snapshots  ids of the snapshots it harms; paths: raw paths of the files it harms (at most PATHS_NAMED)
+    paths_count  how many files it harms
     """
 
     object: str
     message: str
     snapshots: tuple[str, ...] = ()
     paths: tuple[bytes, ...] = ()
+    paths_count: int = 0
 
 
 @dataclass(slots=True)
@@ -370,7 +372,7 @@ class _Check:
     # telling
 
     def _problem(self, name: str, message: str, snapshots: Sequence[str] = (), paths: Sequence[bytes] = ()) -> None:
-        problem = Problem(name, message, tuple(snapshots), tuple(paths[:PATHS_NAMED]))
+        problem = Problem(name, message, tuple(snapshots), tuple(paths[:PATHS_NAMED]), len(paths))
         self.done.problems.append(problem)
         self._report(problem)
 

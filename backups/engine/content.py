@@ -2,14 +2,14 @@
 
 b""                    an empty file
 64 bytes               one blob that is the whole file: its id, then the file's SHA-256
-longer                 units, one after the other (see pack_units)
+longer                 units, one after the other (see pack_unit)
 a tuple of blob ids    content pages: blobs of the tree packs that hold units in turn
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from backups.engine.entry import Blob, Unit
 from backups.engine.errors import EngineError
@@ -86,7 +86,3 @@ class ContentBuilder:
         if self._data:
             self._pages.append(self._save(bytes(self._data)))
         return tuple(self._pages)
-
-
-def pack_units(many: Iterable[Unit]) -> bytes:
-    return b"".join(map(pack_unit, many))

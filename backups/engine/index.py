@@ -254,6 +254,7 @@ class BlobIndex:
     def __init__(self, cache: Path | None) -> None:
         self._cache = cache
         self._segments: list[Segment] = []
+        self._avoided: frozenset[bytes] = frozenset()
         self.damaged: list[ObjectDamaged] = []
 
     def find(self, blob_id: bytes) -> Location | None:
@@ -271,7 +272,19 @@ class BlobIndex:
         return location
 
     def __contains__(self, blob_id: bytes) -> bool:
+        """Is it stored, as far as the index can tell, somewhere else than in the packs to avoid?"""
+        if self._avoided:
+            return any(place.pack not in self._avoided for place in self.find_all(blob_id))
         return any(blob_id in segment for segment in self._segments)
+
+    def avoid(self, packs: frozenset[bytes]) -> None:
+        """What lies only in these packs (SHA-256) is not stored, whatever index objects say: they are lost."""
+        self._avoided = packs
+
+    @property
+    def avoids(self) -> bool:
+        """Are there packs that must not be relied on?"""
+        return bool(self._avoided)
 
     def packs(self) -> Iterator[PackFacts]:
         for segment in self._segments:

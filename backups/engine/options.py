@@ -24,6 +24,7 @@ class Options:
     codec, level      zstd, gzip or none, and the codec's own level
     verify_every      one data frame in so many is decoded again before it counts; 1: all
     assume_unchanged  take over files whose inode, size, mtime and ctime are the parent's
+    damaged           SHA-256 of packs that a check found damaged: what lies only in them is stored anew
     """
 
     workers: int = field(default_factory=default_workers)
@@ -31,6 +32,7 @@ class Options:
     level: int = 1
     verify_every: int = VERIFY_EVERY
     assume_unchanged: bool = True
+    damaged: frozenset[bytes] = frozenset()
 
 
 @dataclass(slots=True)

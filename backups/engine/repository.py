@@ -180,6 +180,13 @@ class Repository:
         """Index objects were added or removed: whoever asks next reads them."""
         self._synced = False
 
+    def absent_packs(self) -> frozenset[bytes]:
+        """SHA-256 of the packs that the index knows and the store does not hold, or holds in another size."""
+        stored = {info.name.rpartition("/")[2]: info.size for info in self.store.list("packs/")}
+        return frozenset(
+            pack.digest for pack in self.sync_index().packs() if stored.get(pack.digest.hex()) != pack.size
+        )
+
     def load_blob(self, blob_id: bytes) -> bytes:
         """A blob's bytes, proved against its id. Raises BlobMissing, ObjectMissing, ObjectDamaged.
 
@@ -236,14 +243,20 @@ class Repository:
 
     # anchors
 
+    @property
+    def anchors(self) -> list[str]:
+        """The log's leaves, to be remembered and asked for later. None while a record is damaged: what it names as
+        its parents would stand for it, and nobody would notice when it is deleted."""
+        return [] if self.log.damaged else self.log.leaves
+
     def remember_leaves(self) -> None:
-        """Keep the leaves in the cache, as an anchor against deletion and rollback."""
-        if self.cache is None:
+        """Keep the anchors in the cache, against deletion and rollback."""
+        if self.cache is None or not self.anchors:
             return
         with contextlib.suppress(OSError):  # an anchor less, never a backup less
             self.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
             temporary = self.cache / f".leaves-{os.getpid()}"
-            text = "\n".join(self.log.leaves)
+            text = "\n".join(self.anchors)
             temporary.write_text(f"{text}\n{fmt.sha256(text.encode()).hex()}")
             temporary.rename(self.cache / "leaves")
 
@@ -254,7 +267,7 @@ class Repository:
             text, _, digest = (self.cache / "leaves").read_text().rpartition("\n")
         except (OSError, ValueError):
             return ()
-        return text.split("\n") if fmt.sha256(text.encode()).hex() == digest else ()  # damage here is no tampering
+        return text.split() if fmt.sha256(text.encode()).hex() == digest else ()  # damage here is no tampering
 
     def _take_config_from_log(self, doubt: EngineError | None) -> None:
         if self.log.config:

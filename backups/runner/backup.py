@@ -41,7 +41,8 @@ def backup(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """One source into one snapshot.
 
     {"repository", "source", "workdir", "snapshot": id, "parents": ids to compare with, the best first, "mode",
-    "facts", "options": {"codec", "level", "verify_every"}, "lease_epoch"} → what `looking.told` tells, with "leaves"
+    "facts", "options": {"codec", "level", "verify_every"}, "damaged": SHA-256 in hex of packs that are not to be relied
+    on, "lease_epoch"} → what `looking.told` tells, with "leaves"
     and "stats". A snapshot of this id that is in the log already is the result, and nothing is done again.
     """
     repository = places.repository(job["repository"])
@@ -49,7 +50,7 @@ def backup(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     done = repository.log.live.get(str(job["snapshot"]))
     if done is None:
         done = _archive(repository, job, caller)
-    return {**looking.told(done), "leaves": repository.log.leaves, "stats": done.facts.get("stats", {})}
+    return {**looking.told(done), "leaves": repository.anchors, "stats": done.facts.get("stats", {})}
 
 
 def sweep(place: places.Spec) -> int:
@@ -68,11 +69,16 @@ def _archive(repository: engine.Repository, job: Mapping[str, Any], caller: Call
     archived = engine.archive(
         repository, source.capture(run.item), snapshot_id=str(job["snapshot"]),
         facts=lambda: run.facts(source.facts()), parent=_parent(repository, job["parents"]),
-        options=engine.Options(assume_unchanged=job["mode"] != "full", **job["options"]),
+        options=_options(job),
         report=run.item, progress=run.progress, commit=lambda: caller.ask(snapshot=job["snapshot"]),
         lease_epoch=int(job["lease_epoch"]),
     )  # fmt: skip
     return archived.snapshot
+
+
+def _options(job: Mapping[str, Any]) -> engine.Options:
+    damaged = frozenset(map(bytes.fromhex, job.get("damaged", ())))
+    return engine.Options(assume_unchanged=job["mode"] != "full", damaged=damaged, **job["options"])
 
 
 def _parent(repository: engine.Repository, candidates: Iterable[str]) -> engine.Snapshot | None:

@@ -20,7 +20,7 @@ def find(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
     opened = places.repository(job["repository"])
     snapshot = opened.log.live.get(str(job["snapshot"]))
     facts = told(snapshot) if snapshot else {}
-    return {"found": snapshot is not None, "leaves": opened.log.leaves, **facts}
+    return {"found": snapshot is not None, "leaves": opened.anchors, **facts}
 
 
 def told(snapshot: engine.Snapshot) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def verify(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         report=lambda problem: caller.problem(_problem(problem)),
     )  # fmt: skip
     caller.check()
-    return {"objects": done.objects, "bytes": done.bytes, "problems": len(done.problems), "leaves": opened.log.leaves}
+    return {"objects": done.objects, "bytes": done.bytes, "problems": len(done.problems), "leaves": opened.anchors}
 
 
 def _problem(problem: engine.Problem) -> dict[str, Any]:
     paths, snapshots = list(problem.paths), list(problem.snapshots)
     return {
         "object": problem.object, "message": problem.message, "snapshots": snapshots,
-        "paths": paths[:PATHS_TOLD], "paths_count": len(paths),
+        "paths": paths[:PATHS_TOLD], "paths_count": problem.paths_count,
     }  # fmt: skip
 
 

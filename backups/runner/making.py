@@ -51,7 +51,7 @@ def init(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
         made = engine.Repository.create(store, slots, cache=places.cache(job), console=job["console"])
     except RepositoryExists as exists:
         made = _made_before(store, slots[0][0], job, exists)
-    return {"id": made.config.id.hex(), "place": store.describe(), "leaves": made.log.leaves}
+    return {"id": made.config.id.hex(), "place": store.describe(), "leaves": made.anchors}
 
 
 def _made_before(
@@ -66,7 +66,7 @@ def _made_before(
 def unlock(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
     """{"repository"} with the secret to be proven → {"id", "leaves"}."""
     opened = places.repository(job["repository"])
-    return {"id": opened.config.id.hex(), "leaves": opened.log.leaves}
+    return {"id": opened.config.id.hex(), "leaves": opened.anchors}
 
 
 def forget(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
@@ -77,4 +77,4 @@ def forget(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     if live:
         opened.log.append("forget", {"forget": live, "reason": str(job.get("reason", ""))})
         opened.remember_leaves()
-    return {"forgotten": live, "leaves": opened.log.leaves}
+    return {"forgotten": live, "leaves": opened.anchors}

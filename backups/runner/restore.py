@@ -24,7 +24,7 @@ def restore(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         select=selection(job), options=engine.RestoreOptions(**job.get("options", {})), report=caller.item,
         progress=lambda counts: caller.progress(_progress(counts)),
     )  # fmt: skip
-    return {**done.pack(), "leaves": opened.log.leaves}
+    return {**done.pack(), "leaves": opened.anchors}
 
 
 def selection(job: Mapping[str, Any]) -> PathFilter | None:

@@ -142,12 +142,14 @@ def cancel(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
 
 def hold(backup: Backup, *, until: datetime, by: Actor, reason: str = "") -> Backup:
     """Nobody may delete it before then. Invalid when the moment has passed or is earlier than the present hold."""
-    if backup.state in (BackupState.DELETING, BackupState.DELETED):
-        raise Refused("This backup was deleted; there is nothing left to hold.", code="backup-deleted")
     future = _future(until)
-    if backup.held and backup.hold_until and future and future < backup.hold_until:
-        raise Invalid("The hold would become shorter; release it instead.", errors={"hold_until": "Too early."})
-    return _held(backup, "backup.hold", future, reason, by)
+    with transaction.atomic():  # the row is locked: a deletion that begins at this moment sees the hold, or we see it
+        present = Backup.objects.select_for_update().get(pk=backup.pk)
+        if present.state in (BackupState.DELETING, BackupState.DELETED):
+            raise Refused("This backup was deleted; there is nothing left to hold.", code="backup-deleted")
+        if present.held and present.hold_until and future and future < present.hold_until:
+            raise Invalid("The hold would become shorter; release it instead.", errors={"hold_until": "Too early."})
+        return _held(backup, "backup.hold", future, reason, by)
 
 
 def release(backup: Backup, *, by: Actor, reason: str = "") -> Backup:

@@ -15,11 +15,12 @@ from aihub_backup.core.failures import Failure, Refused
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
 from aihub_backup.core.models.job import ACTIVE as JOB_ACTIVE
-from backups.models import Backup, BackupPart, PartState, RepositoryState, Source, Verification
+from backups.models import Backup, BackupPart, PartState, Source, Verification
 from backups.models.backup import STORED
 from backups.models.verification import VERIFICATION_ACTIVE
 from backups.services import repositories, states, users
 from backups.services.failing import clear, columns
+from backups.services.restorable import restorable
 from backups.services.running import perform
 
 JOB = "backup-forget"
@@ -51,6 +52,7 @@ class ForgetHandler(Handler):
     def run(self, lease: Lease) -> None:
         """Write the forget record, close the row."""
         part = _of(lease.job)
+        repositories.must_take(part.repository)
         result = perform({
             "job": "forget", "repository": repositories.open_spec(part.repository),
             "snapshots": [part.snapshot_id], "reason": "deleted",
@@ -103,9 +105,8 @@ def _must_be_deletable(backup: Backup, parts: Sequence[BackupPart]) -> None:
     for part in parts:
         _refuse_immutable(part)
         _refuse_last(part)
-        if part.state in STORED and part.repository.state != RepositoryState.OK:
-            state = part.repository.get_state_display()
-            raise Refused(f"The repository “{part.repository}” is {state}; nothing is written there.")
+        if part.state in STORED:
+            repositories.must_take(part.repository)
 
 
 def _refuse_held(backup: Backup) -> None:
@@ -135,12 +136,17 @@ def _refuse_last(part: BackupPart) -> None:
     if part.state not in STORED or not part.source.in_service:
         return
     others = BackupPart.objects.filter(source=part.source, state__in=STORED).exclude(backup=part.backup)
-    if not others.exists():
+    if not any(restorable([other])[0] for other in _to_be_judged(others)):
         raise Refused(
             f"This is the last restorable point of the source “{part.source}”; make another backup first, or archive"
             " the source.",
             code="last-restorable-point",
         )
+
+
+def _to_be_judged(parts: QuerySet[BackupPart]) -> QuerySet[BackupPart]:
+    """The newest first: most often it decides."""
+    return parts.select_related("repository").prefetch_related("verifications").order_by("-data_as_of")
 
 
 # --- going ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class PartHandler(Handler):
         part = _begun(lease.job)
         if part.state not in ACTIVE:
             return  # an attempt before this one was settled
+        repositories.must_take(part.repository)
         oddities: list[dict[str, Any]] = []
         with workdir(str(part.pk)) as place:
             result = perform(_job(part, lease, place), lease=lease, events=lambda event: _collect(event, oddities))
@@ -92,7 +93,7 @@ def _job(part: BackupPart, lease: Lease, place: str) -> dict[str, Any]:
     return {
         "job": "backup", "snapshot": part.snapshot_id, "mode": mode, "parents": parents, "workdir": place,
         "repository": repositories.open_spec(part.repository), "source": sources.strategy_spec(part.source),
-        "options": _options(part), "facts": _facts(part, mode), "lease_epoch": lease.epoch,
+        "options": _options(part), "damaged": verifications.damaged_packs(part.repository), "facts": _facts(part, mode), "lease_epoch": lease.epoch,
     }  # fmt: skip
 
 

@@ -133,13 +133,19 @@ def default() -> Repository:
     return found[0]
 
 
-def must_be_writable(repository: Repository) -> None:
-    """Refused, with the cure, unless backups may go into it now."""
+def must_take(repository: Repository) -> None:
+    """Refused when its log must not grow: it is tampered, retired or being created. Asked again when the work begins,
+    because it may have become so since it was asked for."""
     if repository.state != RepositoryState.OK:
         raise Refused(
-            f"The repository “{repository}” is {repository.get_state_display()} and takes no backups.",
+            f"The repository “{repository}” is {repository.get_state_display()}; nothing is written to it.",
             code="source-not-ready", facts={"repository_state": repository.state},
         )  # fmt: skip
+
+
+def must_be_writable(repository: Repository) -> None:
+    """Refused, with the cure, unless backups may go into it now."""
+    must_take(repository)
     if not repository.storage.enabled:
         raise Refused(
             f"The storage “{repository.storage}” is switched off; enable it, or choose another repository.",

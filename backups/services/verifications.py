@@ -16,7 +16,16 @@ from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
-from backups.models import Backup, BackupPart, PartState, Storage, Trigger, Verification, VerificationState
+from backups.models import (
+    Backup,
+    BackupPart,
+    PartState,
+    Repository,
+    Storage,
+    Trigger,
+    Verification,
+    VerificationState,
+)
 from backups.models.backup import STORED
 from backups.models.verification import VERIFICATION_ACTIVE
 from backups.services import lookup, repositories
@@ -96,6 +105,13 @@ def latest(part: BackupPart) -> Verification | None:
     """The newest check of the part that found something out."""
     ended = [one for one in part.verifications.all() if one.state in ENDED]
     return max(ended, key=lambda one: (one.finished_at or one.created_at, one.pk), default=None)
+
+
+def damaged_packs(repository: Repository) -> list[str]:
+    """SHA-256 of the packs that checks found damaged, as hex: a backup stores anew what lies only in them."""
+    failed = Verification.objects.filter(part__repository=repository, state=VerificationState.FAILED)
+    names = {str(one["object"]) for found in failed.values_list("problems", flat=True) for one in found}
+    return sorted(name.rpartition("/")[2] for name in names if name.startswith("packs/"))
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------

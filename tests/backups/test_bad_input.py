@@ -187,7 +187,7 @@ def test_a_tampered_repository_takes_no_backups_until_somebody_looked(
     repository.refresh_from_db()
     assert repository.state == RepositoryState.TAMPERED
     assert (stories.part_of(second).state, stories.part_of(second).error_code) == (PartState.FAILED, "tampered")
-    with pytest.raises(Refused, match="is tampered and takes no backups"):
+    with pytest.raises(Refused, match="is tampered; nothing is written to it"):
         backups.request("files", by=by)
     repositories.accept_history(repository, reason="we deleted it ourselves", by=by)
     third = backups.request("files", by=by)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backups.engine import Repository, Secret, check
+from backups.engine import Options, Repository, Secret, check
 from backups.engine.errors import EngineError, ObjectDamaged, Tampered, WrongSecret
 from backups.engine.stores.memory import MemoryStore
-from tests.engine.scenery import new_repository, opened
+from tests.engine.scenery import Reports, archived, files_of, new_repository, opened, plant, scanned
 from tests.engine.specimen import CODE, PASSPHRASE, examine, flipped, opened_somehow, regions, restored, specimen
 
 KINDS = (
@@ -251,3 +251,92 @@ def test_damage_is_healed_by_putting_the_intact_object() -> None:
         store.objects = damaged(kind, intact(kind)[:-1])
         store.put(specimen().names[kind], intact(kind))
         assert check(opened(store), 3).sound, kind
+
+
+# ---------------------------------------------------------------- the next backup
+
+
+def lost(store: MemoryStore, harm: Callable[[bytes], bytes | None]) -> set[str]:
+    """Harm every data pack there is; their names."""
+    packs = {name for name in store.objects if name.startswith("packs/")}
+    for name in packs:
+        if (left := harm(store.objects[name])) is None:
+            del store.objects[name]
+        else:
+            store.objects[name] = left
+    return packs
+
+
+@pytest.mark.parametrize("harm", [lambda data: None, lambda data: data[:-1]], ids=["gone", "cut"])
+@pytest.mark.parametrize("unchanged", [True, False], ids=["incremental", "full"])
+def test_the_next_backup_stores_anew_what_lay_in_lost_packs(
+    tmp_path: Path, harm: Callable[[bytes], bytes | None], unchanged: bool
+) -> None:
+    files = {"small": b"a few bytes", "large": bytes(range(256)) * 4096, "sub/more": b"others"}
+    root, store = plant(tmp_path / "data", files), MemoryStore()
+    first = archived(new_repository(store), scanned(root)).snapshot
+    packs = lost(store, harm)
+    reports = Reports()
+
+    repository = opened(store)
+    done = archived(
+        repository, scanned(root), snapshot_id="second", parent=first, report=reports.append,
+        options=Options(workers=0, assume_unchanged=unchanged),
+    )  # fmt: skip
+
+    assert any(f"{len(packs)} packs of earlier backups are gone or cut off" in words for words in reports.messages)
+    assert files_of(opened(store), done.snapshot, root) == files
+
+
+def test_the_next_backup_stores_anew_what_lies_in_packs_that_a_check_found_damaged(tmp_path: Path) -> None:
+    files = {"large": bytes(range(256)) * 4096, "small": b"a few bytes"}
+    root, store = plant(tmp_path / "data", files), MemoryStore()
+    first = archived(new_repository(store), scanned(root)).snapshot
+    packs = lost(store, lambda data: data[:-60] + bytes(60))
+    damaged = frozenset(bytes.fromhex(name.rpartition("/")[2]) for name in packs)
+
+    done = archived(
+        opened(store), scanned(root), snapshot_id="second", parent=first, options=Options(workers=0, damaged=damaged)
+    )
+
+    assert files_of(opened(store), done.snapshot, root) == files
+
+
+def test_an_untouched_repository_is_deduplicated_as_ever(tmp_path: Path) -> None:
+    root, store = plant(tmp_path / "data", {"large": bytes(range(256)) * 4096}), MemoryStore()
+    archived(new_repository(store), scanned(root))
+    packs = {name for name in store.objects if name.startswith("packs/")}
+
+    archived(opened(store), scanned(root), snapshot_id="second", options=Options(workers=0, assume_unchanged=False))
+
+    assert {name for name in store.objects if name.startswith("packs/")} == packs
+
+
+# ---------------------------------------------------------------- anchors
+
+
+def test_a_damaged_leaf_is_not_replaced_by_its_parents_as_an_anchor(tmp_path: Path) -> None:
+    store, cache = MemoryStore(), tmp_path / "cache"
+    repository = new_repository(store, cache=cache)
+    archived(repository, scanned(plant(tmp_path / "data", {"a": b"1"})))
+    leaf = repository.log.leaves[0]
+    sound = store.objects[leaf]
+    store.objects[leaf] = flipped(sound, len(sound) // 2, 1)
+    assert opened(store, cache=cache).anchors == []
+
+    del store.objects[leaf]
+
+    with pytest.raises(Tampered, match=leaf):
+        opened(store, cache=cache)
+
+
+def test_records_that_are_healed_are_no_tampering(tmp_path: Path) -> None:
+    store, cache = MemoryStore(), tmp_path / "cache"
+    archived(new_repository(store, cache=cache), scanned(plant(tmp_path / "data", {"a": b"1"})))
+    records = {name: data for name, data in store.objects.items() if name.startswith("log/")}
+    for name, data in records.items():
+        store.objects[name] = flipped(data, len(data) // 2, 1)
+    opened(store, cache=cache)
+    store.objects.update(records)
+
+    assert len(opened(store, cache=cache).snapshots) == 1

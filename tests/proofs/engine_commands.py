@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.proofs.engine_kills import Scale, mutate, plant
 from tests.proofs.registry import Case, Figures, proof
 from tests.proofs.ruin import Files, contents, flipped
-from tests.proofs.workshop import DAMAGE, FAILED, NOT_FOUND, OK, WARNINGS, Engine
+from tests.proofs.workshop import DAMAGE, FAILED, NOT_ALLOWED, NOT_FOUND, OK, WARNINGS, Engine
 
 WRONG = "The passphrase is wrong: the repository's key slots are intact, and it opens none of them."
 
@@ -37,7 +37,7 @@ def wrong_secret(case: Case) -> Figures:
     stranger = Engine(case.place, passphrase=f"wrong {case.number}")
     for verb, *words in (["backup", "source"], ["list"], ["check"], ["restore", "--target", "target"]):
         places = [word if word.startswith("-") else str(case.place / word) for word in words]
-        assert stranger.run(verb, *places, codes=(FAILED,)).said == [WRONG]
+        assert stranger.run(verb, *places, codes=(NOT_ALLOWED,)).said == [WRONG]
     assert picture(engine.repository) == before
     assert not (case.place / "target").exists()
     return {}

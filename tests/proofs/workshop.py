@@ -25,7 +25,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 MARK = "AIHUB_PROOF"  # in the environment of everything a proof starts, and so of all its descendants
 MEMORY_LIMIT = 256 << 20  # bytes of Pss_Anon + Pss_Shmem that an engine's whole process tree may use
 MIB = float(1 << 20)
-OK, FAILED, WARNINGS, NOT_FOUND, DAMAGE = 0, 1, 3, 4, 5  # exit codes of the engine's command line
+# exit codes of the engine's command line
+OK, FAILED, WARNINGS, NOT_FOUND, DAMAGE, NOT_ALLOWED, IN_THE_WAY = 0, 1, 3, 4, 5, 7, 8
 
 
 @dataclass(frozen=True)
