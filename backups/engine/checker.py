@@ -94,7 +94,8 @@ def check(
     report: Callable[[Problem], None] = lambda _: None,
     progress: CheckProgress = lambda _: None,
 ) -> Checked:
-    """Check the whole repository, or only what some snapshots need.
+    """Check the whole repository, or only what some snapshots need: then a damaged pack that harms none of them,
+    because another copy of all they need from it is sound, is no problem.
 
     read_share  part of the packs that levels 2 and 3 read, 0 to 1 (drawn by name: always the same ones)
     Never stops at a problem; raises only when the store cannot be reached.
@@ -109,7 +110,7 @@ def check(
     run.small_objects(snapshots)
     needed = None if snapshots is None else run.packs_of(snapshots)
     run.packs(needed)
-    run.trees(repository.snapshots if snapshots is None else snapshots)
+    run.trees(repository.snapshots if snapshots is None else snapshots, harmless=snapshots is None)
     return run.done
 
 
@@ -304,8 +305,11 @@ class _Check:
 
     # trees
 
-    def trees(self, snapshots: Iterable[Snapshot]) -> None:
-        """Every blob that a tree names must be in a sound pack; each bad object is told with all that it harms."""
+    def trees(self, snapshots: Iterable[Snapshot], *, harmless: bool) -> None:
+        """Every blob that a tree names must be in a sound pack; each bad object is told with all that it harms.
+
+        harmless  also tell of bad packs that harm nothing in these snapshots
+        """
         harmed: dict[str, _Harmed] = {fmt.pack_name(digest): _Harmed(why) for digest, why in self._bad_packs.items()}
         for snapshot in snapshots:
             for harm in self._tree(snapshot):
@@ -314,6 +318,8 @@ class _Check:
                 entry.paths[harm.path] = None
             self._tick()
         for name, found in sorted(harmed.items()):
+            if not found.snapshots and not harmless:
+                continue
             self._problem(name, found.why, list(found.snapshots), sorted(found.paths))
 
     def _tree(self, snapshot: Snapshot) -> Iterator[_Harm]:

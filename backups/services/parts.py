@@ -93,7 +93,8 @@ def _job(part: BackupPart, lease: Lease, place: str) -> dict[str, Any]:
     return {
         "job": "backup", "snapshot": part.snapshot_id, "mode": mode, "parents": parents, "workdir": place,
         "repository": repositories.open_spec(part.repository), "source": sources.strategy_spec(part.source),
-        "options": _options(part), "damaged": verifications.damaged_packs(part.repository), "facts": _facts(part, mode), "lease_epoch": lease.epoch,
+        "options": _options(part), "damaged": verifications.damaged_packs(part.repository),
+        "facts": _facts(part, mode), "lease_epoch": lease.epoch,
     }  # fmt: skip
 
 

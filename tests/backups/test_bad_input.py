@@ -196,6 +196,19 @@ def test_a_tampered_repository_takes_no_backups_until_somebody_looked(
     assert stories.part_of(first).pk
 
 
+def test_work_that_waits_is_not_done_in_a_repository_that_became_tampered(
+    source: Source, repository: Repository, by: Actor
+) -> None:
+    queued = backups.request("files", by=by)
+    repositories.mark_tampered(repository, "A record is gone.")
+
+    stories.work()
+
+    part = stories.part_of(queued)
+    assert (part.state, part.error_code) == (PartState.FAILED, "source-not-ready")
+    assert str(part.pk) not in stories.opened(repository).log.live
+
+
 def test_an_id_of_another_kind_is_told_as_such(source: Source, repository: Repository) -> None:
     with pytest.raises(NotFound, match="this is the id of a repository"):
         lookup.find(Source.objects.all(), repository.pk)

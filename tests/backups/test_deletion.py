@@ -16,7 +16,16 @@ from django.utils import timezone
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Invalid, Refused
 from aihub_backup.core.jobs import Lease
-from backups.models import Backup, BackupPart, BackupState, PartState, Repository, Source
+from backups.models import (
+    Backup,
+    BackupPart,
+    BackupState,
+    PartState,
+    Repository,
+    Source,
+    Verification,
+    VerificationState,
+)
 from backups.services import backups, deletion, policies, sources, verifications
 from tests.backups import stories
 
@@ -56,6 +65,17 @@ def test_the_last_point_of_a_source_stays(pair: tuple[Backup, Backup], by: Actor
     assert refusal.value.code == "last-restorable-point"
     sources.archive(stories.part_of(pair[1]).source, by=by)
     assert backups.delete(backups.get(pair[1].pk), by=by).state == BackupState.DELETING
+
+
+def test_a_damaged_point_does_not_count_as_one_that_is_left(pair: tuple[Backup, Backup], by: Actor) -> None:
+    damaged = stories.part_of(pair[1])
+    Verification.objects.create(
+        part=damaged, storage=damaged.repository.storage, level=3, state=VerificationState.FAILED, problems_count=1,
+        finished_at=timezone.now(),
+    )  # fmt: skip
+
+    with pytest.raises(Refused, match="last restorable point of the source “docs”"):
+        backups.delete(pair[0], by=by)
 
 
 def test_of_two_deletions_at_once_one_leaves_the_last_point(

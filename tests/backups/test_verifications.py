@@ -68,6 +68,22 @@ def test_a_flipped_byte_is_found_by_those_who_read(
         assert backups.restorable([check.part]) == (False, ["damaged"])
 
 
+def test_the_next_backup_heals_what_a_check_found_damaged(
+    backup: Backup, repository: Repository, data: Path, by: Actor, tmp_path: Path
+) -> None:
+    spoil(packs(repository)[0])
+    verifications.request(backup, level=2, by=by)
+    stories.work()
+
+    healed = backups.request("incremental", by=by)
+    stories.work()
+
+    (check,) = verifications.request(backups.get(healed.pk), level=3, by=by)
+    stories.work()
+    assert verifications.get(check.pk).problems == []
+    assert stories.restored(stories.part_of(healed), data, tmp_path / "back") == stories.files(data)
+
+
 def test_a_missing_object_is_found_at_level_one(backup: Backup, repository: Repository, by: Actor) -> None:
     packs(repository)[0].unlink()
     (check,) = verifications.request(backup, level=1, by=by)

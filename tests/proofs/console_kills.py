@@ -204,23 +204,25 @@ class KilledConsole:
 
     def _kill(self, salvo: Salvo, kind: str) -> float:
         """Kill while the work goes on and prove that all is well again; the seconds until nobody below lived."""
-        for _ in range(TRIES):
+        for number in range(TRIES):
             work = self._begin(kind)
-            victim = self._victim(salvo[0], work)
+            victim = self._victim(salvo[0], work, self._usual[kind] / 2**number)
             if victim is not None:
                 return self._killed(victim, salvo, work)
             self._late += 1
             self._finish(work)
         raise AssertionError(f"no {salvo[0]} was met in {TRIES} times")
 
-    def _victim(self, role: str, work: Work) -> Process | None:
-        """Someone of the role at a random moment of the work; None when the work was over before."""
-        moment = time.monotonic() + self.random.uniform(0, self._usual[work.kind])
-        while not (found := self.console.victims(role)) or time.monotonic() < moment:
-            if time.monotonic() > moment and self._ask(work)["finished_at"]:
+    def _victim(self, role: str, work: Work, patience: float) -> Process | None:
+        """Someone of the role, at a random moment of so many seconds since the first of them came; None when the
+        work was over before."""
+        while not self.console.victims(role):
+            if self._ask(work)["finished_at"]:
                 return None
             time.sleep(0.02)
-        return self.random.choice(found)
+        time.sleep(self.random.uniform(0, patience))
+        found = self.console.victims(role)
+        return self.random.choice(found) if found and not self._ask(work)["finished_at"] else None
 
     def _killed(self, victim: Process, salvo: Salvo, work: Work) -> float:
         try:

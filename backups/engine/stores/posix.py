@@ -119,7 +119,7 @@ def translated(error: OSError, where: str, root: str) -> EngineError:
             f"No {_shortage(root)} left in {where}: free some, or enlarge it. What is stored stays readable."
         )
     if error.errno == errno.EDQUOT:
-        return StoreFull(f"The disk quota is used up in {where}: raise it, or remove backups and compact.")
+        return StoreFull(f"The disk quota is used up in {where}: raise it.")
     if error.errno == errno.EROFS:
         return StoreReadOnly(f"The file system is read-only: {where}. Remount it; after disk errors check it first.")
     if error.errno in (errno.EACCES, errno.EPERM):
