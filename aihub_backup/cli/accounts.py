@@ -16,11 +16,12 @@ FIRST_ACCOUNT = "admin"
 
 @transaction.atomic
 def first_account(by: Actor) -> dict[str, str] | None:
-    """Make the first account with a password nobody chose; None when there are accounts already."""
+    """Make the first account with a one-time password nobody chose; None when there are accounts already."""
     if User.objects.exists():
         return None
     password = secrets.token_urlsafe(15)
     user = User.objects.create_superuser(FIRST_ACCOUNT, password=password)
+    User.objects.filter(pk=user.pk).update(password_expired=True)
     audit.record("account.created", user, by=by)
     return {"name": FIRST_ACCOUNT, "password": password}
 

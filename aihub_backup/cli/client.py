@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aihub_backup.cli import output
-from aihub_backup.cli.exits import BY_STATUS, CommandFailed, Exit
+from aihub_backup.cli.exits import CommandFailed, Exit, of_problem
 
 Answer = dict[str, Any]
 Follow = Callable[[Answer], None]
@@ -199,7 +199,8 @@ def _refusal(error: urllib.error.HTTPError) -> CommandFailed:
         document = {}
     fields = [f"{item.get('pointer', '')}: {item.get('detail', '')}" for item in document.get("errors") or []]
     text = " ".join([str(document.get("detail") or document.get("title") or error.reason), *fields])
-    return CommandFailed(f"{text} ({error.code} {document.get('code', '')})", BY_STATUS.get(error.code, Exit.FAILED))
+    code = str(document.get("code", ""))
+    return CommandFailed(f"{text} ({error.code} {code})", of_problem(code, error.code))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aihub_backup.cli import place
-from aihub_backup.cli.exits import BY_STATUS, CommandFailed, Exit
+from aihub_backup.cli.exits import CommandFailed, Exit, of_problem
 
 if TYPE_CHECKING:
     from aihub_backup.core.audit import Actor
@@ -32,7 +32,7 @@ def opened(home: str | None) -> Iterator[None]:
         yield
     except Failure as failure:
         known = KINDS.get(failure.code)
-        raise CommandFailed(str(failure), BY_STATUS.get(known.status if known else 0, Exit.FAILED)) from None
+        raise CommandFailed(str(failure), of_problem(failure.code, known.status if known else 0)) from None
     except Error as error:
         raise _database_failure(error) from None
 

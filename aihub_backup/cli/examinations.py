@@ -112,9 +112,11 @@ def _sqlite_health(connection: Any) -> Finding:
         return Finding(
             "database", "fail", f"SQLite says: {answers['quick_check']}", "restore console.sqlite3 from a copy"
         )
-    sound = answers["journal_mode"] == "wal" and int(answers["synchronous"]) >= 2
+    full = int(answers["synchronous"]) >= 2
+    sound = answers["journal_mode"] == "wal" and full
     cure = "do not change these pragmas: a power cut could lose a job's state"
-    return Finding("durability", "ok" if sound else "warn", f"journal {answers['journal_mode']}, full sync", cure)
+    told = f"journal {answers['journal_mode']}, {'full sync' if full else 'no full sync'}"
+    return Finding("durability", "ok" if sound else "warn", told, cure)
 
 
 def _pragma(cursor: Any, name: str) -> str:

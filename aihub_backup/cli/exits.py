@@ -35,6 +35,17 @@ BY_STATUS = {
     507: Exit.DEPENDENCY,
 }
 
+# Where the code of a problem says more than its status.
+BY_CODE = {
+    "not-restorable": Exit.DAMAGED,
+    "tampered": Exit.DAMAGED,
+}
+
+
+def of_problem(code: str, status: int) -> Exit:
+    """What a problem of the API means for a script."""
+    return BY_CODE.get(code) or BY_STATUS.get(status, Exit.FAILED)
+
 
 class CommandFailed(Exception):
     """A command ends here: one sentence for the person, one exit code for the script."""

@@ -7,8 +7,9 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
 
 from aihub_backup.cli import console, output
 from aihub_backup.cli.exits import CommandFailed, Exit
@@ -96,29 +97,57 @@ def _create(options: argparse.Namespace) -> int:
     from backups.services import lookup, repositories
 
     place = lookup.find(Storage.objects.all(), options.storage)
-    if options.kit and os.path.exists(options.kit):
-        raise CommandFailed(f"{options.kit} exists already; the kit is not written over anything.", Exit.USAGE)
-    kit = repositories.create(options.name, place, by=console.actor(), waive_kit=options.waive_kit)
-    _hand_over(options, kit)
-    return Exit.OK
+    with _kit_file(options.kit) as file:
+        kit = repositories.create(options.name, place, by=console.actor(), waive_kit=options.waive_kit)
+        written = _written(file, kit.text)
+    _hand_over(options, kit, in_file=written)
+    if not options.waive_kit:
+        output.say(f"Now prove that the code is kept: aihub repository prove {options.name!r}")
+    return Exit.OK if written or not options.kit else Exit.FAILED
 
 
-def _hand_over(options: argparse.Namespace, kit: Any) -> None:
-    """The kit goes to the person, once: into a file only they can read, or to stdout."""
+@contextmanager
+def _kit_file(path: str | None) -> Iterator[IO[str] | None]:
+    """A new file only the caller can read, opened before there is anything to lose: the code is told only once."""
+    if not path:
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise CommandFailed(f"{path} exists already; the kit is not written over anything.", Exit.USAGE) from None
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be made for the kit: {error.strerror}.", Exit.USAGE) from None
+    with os.fdopen(descriptor, "w") as file:
+        try:
+            yield file
+        except BaseException:
+            os.unlink(path)
+            raise
+
+
+def _written(file: IO[str] | None, text: str) -> bool:
+    """Is the text in the file, and on the disk?"""
+    if file is None:
+        return False
+    try:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        output.complain(f"the kit could not be written to its file: {error.strerror}; here it is, keep it.")
+        return False
+    return True
+
+
+def _hand_over(options: argparse.Namespace, kit: Any, *, in_file: bool) -> None:
+    """The kit goes to the person, once: it is in their file, or else here."""
     facts = {"id": str(kit.repository.pk), "name": kit.repository.name, "repository_id": kit.repository_id}
-    if options.kit:
-        descriptor = os.open(options.kit, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(kit.text)
-        facts["kit_file"] = os.path.abspath(options.kit)
-    elif options.json:
-        facts["recovery_code"] = kit.code
+    facts |= {"kit_file": os.path.abspath(options.kit)} if in_file else {"recovery_code": kit.code}
     if options.json:
         output.result_json(facts)
     else:
-        output.result(f"the repository “{options.name}” is made" if options.kit else kit.text)
-    if not options.waive_kit:
-        output.say(f"Now prove that the code is kept: aihub repository prove {options.name!r}")
+        output.result(f"the repository “{options.name}” is made" if in_file else kit.text)
 
 
 def _prove(options: argparse.Namespace) -> int:

@@ -38,6 +38,8 @@ def main(words: Sequence[str]) -> int:
             logs_to_files=options.logs == "files",
         )
         account = prepare(site, options.account)
+        if account and not options.json:
+            tell_account(account)
         serve(site, lambda: announce(site, account, options.json))
     return Exit.OK
 
@@ -64,22 +66,25 @@ def serve(site: stack.Site, announce: Callable[[], None]) -> None:
             waiting = False
             announce()
         elif waiting and time.monotonic() > late:
-            waiting = False
+            late = float("inf")
             output.complain(f"the web server does not answer yet; its log: {site.home / 'log' / 'web.log'}")
     output.say("stopping: running work gets a moment to end; a second signal stops at once.")
     watch.stop()
 
 
 def announce(site: stack.Site, account: dict[str, str] | None, as_json: bool) -> None:
-    """Tell where the console is, and the first account's password this one time."""
+    """Tell where the console is."""
     if as_json:
         output.result_json({"address": site.address, "home": str(site.home), "pid": os.getpid(), "account": account})
         return
     output.result(f"AI Hub Backup is running at {site.address}/  (data and logs: {site.home})")
-    if account:
-        output.result(f"First account: {account['name']}   one-time password: {account['password']}")
-        output.result("It is shown once and kept nowhere; change it after signing in.")
     output.result("Stop with Ctrl-C.")
+
+
+def tell_account(account: dict[str, str]) -> None:
+    """The first account's password, this one time, as soon as there is one: nobody could ask for it later."""
+    output.result(f"First account: {account['name']}   one-time password: {account['password']}")
+    output.result("It is shown once and kept nowhere; whoever signs in with it chooses another one first.")
 
 
 def answers(address: str, descriptor: int) -> bool:

@@ -43,8 +43,8 @@ def make(
     Invalid names a wrong number of days or an unknown permission.
     """
     wanted, places = sorted(set(scopes)), sorted(str(environment.pk) for environment in environments)
-    expiry = _expiry(days, user.token)
     _check(days, wanted)
+    expiry = _expiry(days, user.token)
     if user.token is not None:
         _check_parent(user.token, expiry, wanted, places)
     with transaction.atomic():

@@ -26,7 +26,8 @@ Facts = dict[str, Any]
 def backup(row: Backup, *, whole: bool = True, names: bool = False) -> Facts:
     """A backup; in lists (not `whole`) without the parts' oddities. `names`: may the reader see names inside it?"""
     parts = list(row.parts.all())
-    yes, reasons = backups.restorable(parts)
+    # The parts are read after the backup's row: if the last one ended in between, the row alone decides.
+    yes, reasons = (False, ["running"]) if row.active else backups.restorable(parts)
     told = [part(one, names=whole and names) for one in parts]
     stored = [one for one in parts if one.state in STORED]
     return {

@@ -1,4 +1,4 @@
-"""Deleting backups: the repository's log forgets a recovery point, then the row says so. Space comes back later."""
+"""Deleting backups: the repository's log forgets a recovery point, then the row says so."""
 
 from __future__ import annotations
 

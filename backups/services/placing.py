@@ -38,7 +38,7 @@ def node_for(source: Source, repository: Repository) -> Node | None:
     if first and second and first.pk != second.pk:
         raise Refused(
             f"The source “{source}” is on the node “{first}”, and the repository “{repository}” on the node"
-            f" “{second}”: neither reaches the other. Choose a repository that both reach, for example on S3.",
+            f" “{second}”: neither reaches the other. Choose a repository on the source's own node.",
             code="source-not-ready",
         )
     return first or second

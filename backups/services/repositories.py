@@ -54,10 +54,10 @@ class RecoveryKit:
 
             Whoever holds this code and the place's objects can read every backup in it. Keep it on paper, away from
             both. With it everything comes back, also when the console and its database are lost: copy or mount the
-            place and, from a checkout of AI Hub Backup, run
+            place and, from a checkout of AI Hub Backup, list what is there, then restore once for each source:
 
-                AIHUB_RECOVERY_CODE='…' python -m backups.engine list <directory>
-                AIHUB_RECOVERY_CODE='…' python -m backups.engine restore <directory> --target <new directory>
+                AIHUB_RECOVERY_CODE='…' ./aihub engine list <directory>
+                AIHUB_RECOVERY_CODE='…' ./aihub engine restore <directory> --snapshot <id> --target <new directory>
             """)
 
 

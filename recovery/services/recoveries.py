@@ -170,7 +170,7 @@ def _node(parts: Sequence[BackupPart], wanted: Node | None) -> Node:
     for holder in holders:
         if (wanted or holder) != holder or len(holders) > 1:
             told = f"the data is on the node “{holder}”, whose disk no other node reaches"
-            cure = "Take a target on that node, or keep a copy where both reach it."
+            cure = "Take a target on that node."
             raise Refused(f"It cannot be recovered there: {told}. {cure}", code="target-incompatible")
     return wanted or next(iter(holders), None) or _only_node()
 

@@ -94,6 +94,7 @@ def _directory(path: str, *, make: bool = False) -> Iterator[int]:
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=handle)
+                    os.fsync(handle)
             deeper = os.open(name, _STEP, dir_fd=handle)
             os.close(handle)
             handle = deeper

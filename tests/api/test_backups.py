@@ -62,6 +62,15 @@ def test_it_knows_the_eight_types(call: Caller, source: Source, kind: str) -> No
         assert answer.status == 202
 
 
+def test_a_backup_whose_last_part_ends_while_it_is_told_is_still_running(call: Caller, backup: Backup) -> None:
+    """Its row was read before, its parts after the end: what is told must fit together."""
+    Backup.objects.filter(pk=backup.pk).update(state=BackupState.RUNNING)
+
+    answer = call.get(f"/status/{backup.pk}")
+
+    assert (answer["status"], answer["restorable"]) == ("running", False)
+
+
 def test_it_takes_the_seeds_words(call: Caller, source: Source) -> None:
     answer = call.post("/create", {"backup_type": "incremental", "strategy_name": "files", "retention_days": 7})
 

@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
+from aihub_backup.cli import accounts
 from aihub_backup.core import audit, jobs
 from aihub_backup.core.models import ApiToken, AuditEvent, Environment, User
 
@@ -90,3 +91,18 @@ def test_tokens_belong_to_people(api_for: Callable[[User], APIClient], stranger:
     stranger.save()
 
     assert api.get("/api/v1/schema").status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_one_time_password_opens_only_the_page_where_it_is_changed(client: Client) -> None:
+    first = accounts.first_account(audit.Actor(None, "root", "cli"))
+    assert first is not None
+    client.login(username=first["name"], password=first["password"])
+    assert client.get("/admin/").headers["Location"] == "/admin/password_change/"
+    assert client.get("/admin/password_change/").status_code == 200
+    new = {"new_password1": "a long walk in the rain", "new_password2": "a long walk in the rain"}
+
+    client.post("/admin/password_change/", {"old_password": first["password"], **new})
+
+    assert client.get("/admin/").status_code == 200
+    assert not User.objects.get().password_expired

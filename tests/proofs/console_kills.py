@@ -178,7 +178,8 @@ class KilledConsole:
     def _judge(self, work: Work, answer: Mapping[str, Any]) -> None:
         """The rows may be wrong for a while after a kill, never for longer than the promise."""
         if work.kind == "backup":
-            assert not answer["restorable"] or answer["status"] == "completed", "half a backup can be recovered"
+            state = answer["status"]
+            assert not answer["restorable"] or state == "completed", f"a backup that is {state} can be recovered"
         for job, state, attempts, owner, error in self._jobs():
             if state in ("running", "committing", "cancelling"):
                 self._believe(job, owner)

