@@ -6,7 +6,7 @@ from typing import Any
 
 from aihub_backup.core.plugins import PluginTable
 
-# A place: a django-storages backend with `Options` and `open_store()` (backups.storages.base).
+# A place: a Django Storage with `Options` and `store_options()` (backups.storages.base).
 STORAGES: PluginTable[Any] = PluginTable(
     "storage",
     {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from django.db import transaction
 
@@ -26,9 +27,10 @@ def first_account(by: Actor) -> dict[str, str] | None:
     return {"name": FIRST_ACCOUNT, "password": password}
 
 
-def make_token(account: str, name: str, days: float, by: Actor) -> str:
-    """A token of the account for the REST API; NotFound when there is no such account."""
+def make_token(account: str, name: str, days: float, by: Actor, scopes: Sequence[str] = ()) -> str:
+    """A token of the account for the REST API, cut down to permissions if given; NotFound when there is no such
+    account, Invalid for a wrong number of days or an unknown permission."""
     user = User.objects.filter(username=account, is_active=True).first()
     if user is None:
         raise NotFound(f"There is no active account “{account}”.")
-    return tokens.make(user, name, by=by, days=days).secret
+    return tokens.make(user, name, by=by, days=days, scopes=scopes).secret

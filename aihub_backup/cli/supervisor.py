@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -96,7 +97,7 @@ class Kept:
         log = self.program.log
         if log is None or not log.exists() or log.stat().st_size < LOG_LIMIT:
             return
-        log.with_name(log.name + ".1").write_bytes(log.read_bytes())
+        shutil.copy(log, log.with_name(log.name + ".1"))  # in pieces, with its mode: logs are for their owner alone
         os.truncate(log, 0)
 
     def _running(self) -> subprocess.Popen[bytes]:

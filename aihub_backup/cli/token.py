@@ -15,11 +15,15 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--account", default="admin", metavar="NAME", help="whose rights it has (default: admin)")
     parser.add_argument("--name", default="command line", help="what the list of tokens calls it")
     parser.add_argument("--days", type=float, default=90, help="how long it is good for (default: 90)")
+    parser.add_argument(
+        "--scope", action="append", default=[], metavar="PERMISSION",
+        help="allow only this permission, such as backups.view_backup; may be repeated",
+    )  # fmt: skip
     options = parser.parse_args(words)
     with console.opened(options.home):
         from aihub_backup.cli import accounts
 
-        token = accounts.make_token(options.account, options.name, options.days, console.actor())
+        token = accounts.make_token(options.account, options.name, options.days, console.actor(), options.scope)
     if options.json:
         output.result_json({"token": token, "account": options.account, "days": options.days})
     else:

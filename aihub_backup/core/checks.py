@@ -125,7 +125,7 @@ def _mounts() -> Iterator[tuple[str, str]]:
         return
     for line in lines:
         before, _, after = line.partition(" - ")
-        mount = before.split()[4].encode().decode("unicode_escape")
+        mount = before.split()[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
         yield mount, after.split()[0]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.redaction import scrub
+from backups.engine.disk import printable
 
 
 def columns(failure: Failure) -> dict[str, Any]:
@@ -20,11 +21,6 @@ def columns(failure: Failure) -> dict[str, Any]:
 def clear() -> dict[str, Any]:
     """The same columns, empty."""
     return {"error_code": "", "error_message": "", "error_permanent": None}
-
-
-def printable(path: bytes) -> str:
-    """A path for people: bytes that are no UTF-8 are shown as \\xNN."""
-    return path.decode("utf-8", "backslashreplace")
 
 
 def printable_paths(paths: Iterable[bytes]) -> list[str]:

@@ -13,10 +13,11 @@ from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
+from backups.engine.disk import printable
 from backups.models import BackupPart, Mode, PartState
 from backups.models.backup import ACTIVE, STORED
 from backups.services import repositories, sources, states, verifications
-from backups.services.failing import clear, columns, printable
+from backups.services.failing import clear, columns
 from backups.services.running import perform, workdir
 
 CANDIDATES = 5  # recovery points offered as the one to compare with: the newest may have been forgotten meanwhile

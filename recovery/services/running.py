@@ -17,9 +17,10 @@ from aihub_backup.core.jobs import Cancelled, Handler, Lease
 from aihub_backup.core.models import Job
 from aihub_backup.core.processes import Child
 from aihub_backup.core.states import LostRace
+from backups.engine.disk import printable
 from backups.models.backup import STORED
 from backups.services import placing, repositories
-from backups.services.failing import clear, columns, printable
+from backups.services.failing import clear, columns
 from backups.services.running import perform
 from recovery.models import Recovery, RecoveryPart, RecoveryState
 from recovery.models.recovery import ACTIVE, WORKING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from backups.engine.disk import from_printable
 from backups.engine.patterns import escape
 from backups.kinds import STRATEGIES
 from backups.models import BackupPart
@@ -19,8 +20,16 @@ def base_of(part: BackupPart) -> bytes:
 def patterns(recovery: Recovery, base: bytes) -> tuple[list[bytes], list[bytes]]:
     """(include, exclude) as the engine reads them."""
     literal = recovery.type == RecoveryType.PARTIAL
-    include = [_included(os.fsencode(text), base, literal) for text in recovery.include]
+    include = [_included(_path(text) if literal else os.fsencode(text), base, literal) for text in recovery.include]
     return include, [os.fsencode(text) for text in recovery.exclude]
+
+
+def _path(text: str) -> bytes:
+    """A path as listings show it, with \\xNN for odd bytes; as it is when nothing was shown like that."""
+    try:
+        return from_printable(text)
+    except (ValueError, IndexError):
+        return os.fsencode(text)
 
 
 def _included(pattern: bytes, base: bytes, literal: bool) -> bytes:

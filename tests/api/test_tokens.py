@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from aihub_backup.cli import accounts
 from aihub_backup.core import tokens
 from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
-from aihub_backup.core.failures import Denied, Invalid
+from aihub_backup.core.failures import Denied, Failure, Invalid
 from aihub_backup.core.models import ApiToken, AuditEvent, Environment, User
 from backups.models import Backup, BackupState, Source
 from tests.api.stories import PREFIX, Answer, Caller, is_problem
@@ -158,20 +157,31 @@ def test_it_remembers_when_it_was_used(owner: User) -> None:
     assert made.token.last_used_at is not None
 
 
-def test_the_command_prints_the_token_alone(owner: User) -> None:
-    out = StringIO()
+def test_the_command_line_makes_a_token_that_is_cut_down(owner: User) -> None:
+    secret = accounts.make_token("olivia", "cron", 7, BY, ["backups.view_backup"])
 
-    call_command("create_token", "olivia", "--name", "cron", "--scope", "backups.view_backup", stdout=out)
-
-    secret = out.getvalue().strip()
+    row = ApiToken.objects.get(name="cron")
     assert caller(secret).get("/list").status == 200
-    assert ApiToken.objects.get(name="cron").scopes == ["backups.view_backup"]
+    assert (row.user, row.scopes) == (owner, ["backups.view_backup"])
 
 
-@pytest.mark.parametrize("words", [["nobody"], ["olivia", "--days", "91"], ["olivia", "--scope", "backups.fly"]])
-def test_the_command_says_what_is_wrong(owner: User, words: list[str]) -> None:
-    with pytest.raises(CommandError):
-        call_command("create_token", *words)
+@pytest.mark.parametrize(
+    ("account", "days", "scopes", "sentence"),
+    [
+        ("nobody", 7, [], "no active account “nobody”"),
+        ("olivia", 0, [], "days"),
+        ("olivia", float("nan"), [], "days"),
+        ("olivia", 1e12, [], "days"),
+        ("olivia", 7, ["backups.fly"], "backups.fly"),
+    ],
+)
+def test_the_command_line_refuses_a_token_that_makes_no_sense(
+    owner: User, account: str, days: float, scopes: list[str], sentence: str
+) -> None:
+    with pytest.raises(Failure, match=sentence):
+        accounts.make_token(account, "cron", days, BY, scopes)
+
+    assert not ApiToken.objects.exists()
 
 
 def test_it_is_refused_in_the_services_too(owner: User) -> None:

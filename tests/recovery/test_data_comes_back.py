@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from django.utils import timezone
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import AuditEvent
+from backups.engine.disk import printable
 from backups.models import Backup, Source
 from recovery.models import RecoveryState
 from recovery.services import recoveries
@@ -80,6 +82,17 @@ def test_it_takes_a_path_as_it_was_on_the_host(backup: Backup, data: Path, targe
 
     assert recovery.state == RecoveryState.COMPLETED
     assert names(target) == {"07.txt"}
+
+
+def test_it_takes_a_path_of_odd_bytes_as_listings_show_it(source: Source, data: Path, target: Path, by: Actor) -> None:
+    odd = os.fsencode(data) + b"/\xffodd\\x"
+    with open(odd, "wb") as file:
+        file.write(b"found again")
+
+    recovery = done(asked(by, backed_up(by, source), target, "partial", include=[printable(b"\xffodd\\x")]))
+
+    assert recovery.state == RecoveryState.COMPLETED, recovery.error
+    assert os.listdir(os.fsencode(target)) == [b"\xffodd\\x"]
 
 
 def test_it_recovers_what_matches_a_pattern(backup: Backup, target: Path, by: Actor) -> None:
