@@ -25,7 +25,7 @@ from backups.services import backups, schedules
 
 CREATE = [
     OpenApiExample("every database, daily", {
-        "name": "Daily Database Backup", "backup_type": "database", "strategy_name": "database",
+        "name": "Daily Database Backup", "type": "database", "strategy": "database",
         "cron_expression": "0 2 * * *", "retention_days": 7,
     }, request_only=True),
     OpenApiExample("two sources, hourly in Shanghai", {
