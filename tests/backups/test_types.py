@@ -147,7 +147,7 @@ def test_work_that_no_host_can_do_is_refused_with_the_cure(source: Source, by: A
     elsewhere = Node.objects.create(name="elsewhere")
     sources.update(source, by=by, node=elsewhere)
 
-    with pytest.raises(Refused, match=r"neither reaches the other. Choose a repository that both reach"):
+    with pytest.raises(Refused, match=r"neither reaches the other. Choose a repository on the source.s own node"):
         backups.request("files", by=by)
 
 
