@@ -340,7 +340,7 @@ def test_it_lists_more_names_than_one_answer_holds(place: Place) -> None:
 
 
 def test_one_of_two_writers_wins_a_name(place: Place) -> None:
-    for number in range(20):
+    for number in range(8):
         name, start = f"keys/{number}", threading.Barrier(4)
 
         def write(data: bytes, name: str = name, start: threading.Barrier = start) -> bytes:
