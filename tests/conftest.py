@@ -13,6 +13,8 @@ from rest_framework.test import APIClient
 from aihub_backup.core import redaction
 from aihub_backup.core.jobs import drain
 from aihub_backup.core.models import ApiToken, Environment, User
+from tests.servers import program
+from tests.servers.s3 import S3Server, started
 
 # pytest removes old temporary directories recursively, and some tests make trees thousands of levels deep.
 sys.setrecursionlimit(20_000)
@@ -22,6 +24,19 @@ sys.setrecursionlimit(20_000)
 def home() -> Path:
     """AIHUB_HOME of this test process."""
     return Path(settings.AIHUB_HOME)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_survives() -> Iterator[None]:
+    """What this process started for its tests ends with them."""
+    yield
+    program.stop_all()
+
+
+@pytest.fixture
+def s3_server() -> S3Server:
+    """A real server of S3, one for all tests of this process."""
+    return started()
 
 
 @pytest.fixture(autouse=True)
