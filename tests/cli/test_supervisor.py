@@ -47,7 +47,12 @@ watch.stop()
 """
 
 SLEEPER = "import time; open('PLACE/runs', 'a').write('x'); time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('PLACE/up', 'w'); time.sleep(600)"
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: open('PLACE/asked', 'w'))
+open('PLACE/up', 'w')
+time.sleep(600)
+"""
 POLITE = """
 import signal, sys, time
 def end(*_): open('PLACE/drained', 'w'); sys.exit(0)
@@ -143,7 +148,7 @@ def test_it_stops_at_once_on_a_second_signal(stage: Stage) -> None:
     stage.open(stubborn=(STUBBORN, 600))
     eventually(lambda: (stage.place / "up").exists())
     os.kill(stage.pid, signal.SIGINT)
-    time.sleep(0.5)
+    eventually(lambda: (stage.place / "asked").exists())
 
     code = stage.close(signal.SIGINT)
 

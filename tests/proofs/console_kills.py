@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sqlite3
 import time
@@ -23,7 +24,8 @@ TRUTH_WITHIN = 120.0  # seconds for which a row may say "running" while nobody w
 DONE_WITHIN = 400.0  # seconds for the console to bring the work to an end by itself
 UP_WITHIN = 120.0  # seconds until all programs of the console run again
 GONE_WITHIN = 2.0  # seconds until nobody lives below a killed process
-TRIES = 5  # kills that may come too late before one meets the work
+TRIES = 8  # kills that may come too late before one meets the work
+LOOKS_PER_QUESTION = 20  # at the processes for each question to the API: theirs is a brief life
 
 FILES, DATABASE = "platform files", "platform database"
 Salvo = tuple[str, ...]  # roles that are killed at once; the first one's work is waited for
@@ -207,7 +209,7 @@ class KilledConsole:
         """Kill while the work goes on and prove that all is well again; the seconds until nobody below lived."""
         for number in range(TRIES):
             work = self._begin(kind)
-            victim = self._victim(salvo[0], work, self._usual[kind] / 2**number)
+            victim = self._victim(salvo[0], work, self._usual[kind] / 3**number)
             if victim is not None:
                 return self._killed(victim, salvo, work)
             self._late += 1
@@ -217,13 +219,15 @@ class KilledConsole:
     def _victim(self, role: str, work: Work, patience: float) -> Process | None:
         """Someone of the role, at a random moment of so many seconds since the first of them came; None when the
         work was over before."""
+        looks = itertools.count(1)
         while not self.console.victims(role):
-            if self._ask(work)["finished_at"]:
+            if next(looks) % LOOKS_PER_QUESTION == 0 and self._ask(work)["finished_at"]:
                 return None
             time.sleep(0.02)
         time.sleep(self.random.uniform(0, patience))
-        found = self.console.victims(role)
-        return self.random.choice(found) if found and not self._ask(work)["finished_at"] else None
+        over = self._ask(work)["finished_at"]  # asked first: an answer may take longer than a process lives
+        found = [] if over else self.console.victims(role)
+        return self.random.choice(found) if found else None
 
     def _killed(self, victim: Process, salvo: Salvo, work: Work) -> float:
         try:

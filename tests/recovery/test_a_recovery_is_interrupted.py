@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from backups.models import Backup, Repository, RepositoryState, Source
 from recovery.models import Recovery, RecoveryState
 from recovery.services import recoveries, running, stages
 from tests.backups.stories import hurry
-from tests.backups.test_a_run_is_interrupted import group, kill, kill_one_of, later, started
+from tests.backups.test_a_run_is_interrupted import group, kill, kill_one_of, later, put_off, started
 from tests.recovery.stories import asked, backed_up, done, tree
 
 __all__ = ["started"]
@@ -92,13 +93,16 @@ def test_it_cannot_be_cancelled_after_its_end(backup: Backup, target: Path, by: 
 def test_killed_runners_leave_nothing_and_the_next_attempt_succeeds(
     big: Backup, heavy: Path, tmp_path: Path, by: Actor, started: list[processes.Child], impatient: object
 ) -> None:
-    random, hit = Random(5), 0
+    random, hit, begun = Random(5), 0, time.monotonic()
+    assert done(asked(by, big, tmp_path / "undisturbed")).state == RecoveryState.COMPLETED
+    usual = time.monotonic() - begun
     for number in range(KILLS):
         target = tmp_path / f"recovered-{number}"
         recovery = asked(by, big, target)
-        later(random.uniform(0.0, 1.2), partial(kill_one_of, started, len(started), random))
+        killer = later(random.uniform(0.0, usual), partial(kill_one_of, started, len(started), random))
 
         found = done(recovery)
+        put_off(killer)
         if found.state == RecoveryState.QUEUED:
             hit += 1
             assert found.error_code in ("runner-died", "worker-died")
