@@ -113,7 +113,7 @@ class History(RuleBasedStateMachine):
     def commit(self, repository: Repository, parent: Snapshot | None, options: Options) -> None:
         """A backup that may fail; whether it came through is asked of the log afterwards, as the watchdog does."""
         self.count += 1
-        name, files = f"snapshot {self.count}", dict(self.present)
+        name, files = f"snapshot {self.count:04}", dict(self.present)
         try:
             archived(repository, scanned(self.root), name, parent=parent, options=options)
         except Crash:
