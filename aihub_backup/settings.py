@@ -139,6 +139,7 @@ MIDDLEWARE = [
     "aihub_backup.core.passwords.OneTimePasswordMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "aihub_backup.core.requests.UnreadableValueMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 

@@ -87,7 +87,9 @@ def _moment(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise CommandFailed(f"--at: {text!r} is not a time like 2026-11-22T07:41:30+08:00.", Exit.USAGE) from None
-    return moment.astimezone()  # without an offset: this machine's time zone
+    if moment.tzinfo is None:
+        raise CommandFailed(f"--at: {text!r} has no offset; write {text}Z or {text}+08:00.", Exit.USAGE)
+    return moment
 
 
 def _look(recovery: Any) -> tuple[bool, str, dict[str, Any]]:

@@ -22,6 +22,13 @@ PROCESSES = "2"  # of pytest: the machines of developers and CI have two cores
 LEAST_COVERAGE = "90"  # per cent of lines
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"  # it has no __main__
 
+HELP = """usage: ./aihub test [--quick] [PATH …] [PYTEST OPTION …]
+
+All checks of the project, then its tests; exit code 0 only when all of them passed.
+  --quick   without types, contracts, coverage and slow tests
+  PATH      only the tests below it, for example: ./aihub test tests/engine --quick
+Everything else goes to pytest (-k WORD, -x, -n 0 …)."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -34,6 +41,9 @@ class Check:
 
 def main(words: Sequence[str]) -> int:
     """`--quick` leaves out types, coverage and slow tests; every other word goes to pytest."""
+    if {"-h", "--help"} & set(words):
+        output.result(HELP)
+        return Exit.OK
     quick = "--quick" in words
     chosen = [word for word in words if word != "--quick"]
     with tempfile.TemporaryDirectory(prefix="aihub-checks-") as home:

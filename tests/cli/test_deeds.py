@@ -11,17 +11,19 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
 from aihub_backup.cli import compare, facts, output, parser, protect, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.core import jobs
-from aihub_backup.core.models import Job
+from aihub_backup.core.models import Job, Node
 from tests.cli.console import command
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_worker")]
@@ -153,6 +155,7 @@ def test_it_shows_the_kit_once_when_no_file_is_named(terminal: Terminal, tmp_pat
         (("restore", "--to", "/tmp/x"), Exit.USAGE, "say what to restore"),
         (("restore", "data", "--to", "/srv/x"), Exit.USAGE, "there is no recovery point"),
         (("restore", "data", "--at", "soon", "--to", "/tmp/x"), Exit.USAGE, "is not a time like"),
+        (("restore", "data", "--at", "2026-11-22T07:41:30", "--to", "/tmp/x"), Exit.USAGE, "has no offset"),
         (("storage", "add", "disk", "--option", "path=/tmp/other"), Exit.CONFLICT, "disk"),
         (("storage", "add", "bad", "--option", "path"), Exit.USAGE, "is not written as NAME=VALUE"),
         (("storage", "add", "bad", "--secret-file", "key=/nowhere"), Exit.USAGE, "/nowhere cannot be read"),
@@ -224,9 +227,26 @@ def test_it_redraws_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
 
-    waiting.until_ended("backup 1", lambda: (True, "completed", {"phase": "saving", "bytes_done": 10**6}), 10)
+    looks = iter(
+        [(False, "running", {"phase": "saving", "bytes_done": 10**6}), (True, "completed", {"phase": "saving"})]
+    )
+    waiting.until_ended("backup 1", lambda: next(looks), 10)
 
-    assert screen.getvalue() == "\r\x1b[Kbackup 1: completed  saving  1.0 MB\n"
+    shown = screen.getvalue().split("\r\x1b[K")
+    assert [line.rstrip() for line in shown[1:]] == ["backup 1: running  saving  1.0 MB", "backup 1: completed"]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_it_says_when_no_worker_is_there_to_wait_for(
+    db: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent: bool
+) -> None:
+    Node.objects.create(name="here", seen_at=timezone.now() - timedelta(hours=1 if silent else 0))
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    looks = iter([(False, "queued", {}), (False, "queued", {}), (True, "completed", {})])
+
+    waiting.until_ended("backup 1", lambda: next(looks), 10)
+
+    assert capsys.readouterr().err.count("no worker serves this console now") == int(silent)
 
 
 def test_the_worst_end_decides_the_exit_code() -> None:
