@@ -227,9 +227,8 @@ def test_it_redraws_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
 
-    looks = iter(
-        [(False, "running", {"phase": "saving", "bytes_done": 10**6}), (True, "completed", {"phase": "saving"})]
-    )
+    saving: dict[str, Any] = {"phase": "saving", "bytes_done": 10**6}
+    looks = iter([(False, "running", saving), (True, "completed", saving)])
     waiting.until_ended("backup 1", lambda: next(looks), 10)
 
     shown = screen.getvalue().split("\r\x1b[K")
@@ -242,7 +241,8 @@ def test_it_says_when_no_worker_is_there_to_wait_for(
 ) -> None:
     Node.objects.create(name="here", seen_at=timezone.now() - timedelta(hours=1 if silent else 0))
     monkeypatch.setattr(waiting, "PATIENCE", 0.0)
-    looks = iter([(False, "queued", {}), (False, "queued", {}), (True, "completed", {})])
+    nothing: dict[str, Any] = {}
+    looks = iter([(False, "queued", nothing), (False, "queued", nothing), (True, "completed", nothing)])
 
     waiting.until_ended("backup 1", lambda: next(looks), 10)
 
