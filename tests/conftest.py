@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 from aihub_backup.core import redaction
 from aihub_backup.core.jobs import drain
 from aihub_backup.core.models import ApiToken, Environment, User
+from tests.servers import program
 
 # pytest removes old temporary directories recursively, and some tests make trees thousands of levels deep.
 sys.setrecursionlimit(20_000)
@@ -22,6 +23,13 @@ sys.setrecursionlimit(20_000)
 def home() -> Path:
     """AIHUB_HOME of this test process."""
     return Path(settings.AIHUB_HOME)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_survives() -> Iterator[None]:
+    """What this process started for its tests ends with them."""
+    yield
+    program.stop_all()
 
 
 @pytest.fixture(autouse=True)
