@@ -71,7 +71,7 @@ class PostgreSQLServer:
     def role(self, attributes: str = "LOGIN") -> str:
         """A new role with the owner's password; its name."""
         name = self.new_name()
-        words = sql.SQL("CREATE ROLE {} PASSWORD {} " + attributes)  # type: ignore[arg-type]
+        words = sql.SQL("CREATE ROLE {} PASSWORD {} " + attributes)
         with self.connect() as connection:
             connection.execute(words.format(sql.Identifier(name), PASSWORD))
         return name
