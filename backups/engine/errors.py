@@ -108,6 +108,12 @@ class TargetError(EngineError):
     """The place to restore to cannot take what is to be restored."""
 
 
+class TargetUnavailable(TargetError):
+    """It does not answer at the moment."""
+
+    permanent = False
+
+
 class InvalidPattern(EngineError):
     """A path pattern cannot be understood."""
 

@@ -44,7 +44,7 @@ _SEQUENCES = """
     SELECT n.nspname, c.relname, pg_catalog.pg_sequence_last_value(c.oid) FROM pg_catalog.pg_sequence s
     JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT s.seqcycle AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
-    AND pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+    AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                     AND d.objid = c.oid AND d.deptype = 'e')
     ORDER BY 1, 2

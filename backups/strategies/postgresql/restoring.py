@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from backups.engine.errors import EngineError, TargetError
+from backups.engine.errors import SourceError, SourceUnavailable, TargetError, TargetUnavailable
 from backups.strategies.base import Finding
 from backups.strategies.postgresql import archive, contents
 from backups.strategies.postgresql.client import Client, Desk
@@ -266,13 +266,19 @@ class _Restore:
 
 def _maintenance(options: PostgreSQLOptions, desk: Desk) -> Connection:
     """A connection from which databases are made. TargetError."""
-    failure: EngineError | None = None
+    failure: SourceError | None = None
     for database in (*_MAINTENANCE, options.database):
         try:
             return connect(options, desk, database, autocommit=True)
-        except EngineError as error:
+        except SourceError as error:
             failure = failure or error
-    raise TargetError(str(failure))
+    assert failure is not None
+    raise _as_target_error(failure)
+
+
+def _as_target_error(error: SourceError) -> TargetError:
+    kind = TargetUnavailable if isinstance(error, SourceUnavailable) else TargetError
+    return kind(str(error))
 
 
 @contextmanager
@@ -280,10 +286,8 @@ def _as_target(options: PostgreSQLOptions) -> Iterator[None]:
     try:
         with translated(options):
             yield
-    except EngineError as error:
-        if isinstance(error, TargetError) or type(error).__module__ != "backups.engine.errors":
-            raise
-        raise TargetError(str(error)) from None
+    except SourceError as error:
+        raise _as_target_error(error) from None
 
 
 def _drop(server: Connection, name: str) -> None:
