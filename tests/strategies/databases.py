@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from backups import engine
 from backups.engine.entry import ItemError
 from backups.kinds import STRATEGIES
+from backups.strategies.base import Finding
 from backups.strategies.postgresql import PostgreSQL
 from tests.engine import trees
 from tests.engine.scenery import FORKED, new_repository
@@ -77,6 +78,20 @@ def kept(
     )
     engine.restore(repository, archived.snapshot, str(directory).encode(), report=trees.fail)
     return Kept(directory, json.loads(json.dumps(strategy.facts())), reported)
+
+
+def brought_back(strategy: PostgreSQL, name: str, back: Kept, **more: Any) -> list[Finding]:
+    """Judged, built, and named when all findings passed; what a recovery does."""
+    working = f"aihub_{name}"[:63]
+    strategy.judge(name, more.get("facts", back.facts), make_roles=more.get("make_roles", False))
+    _, findings = strategy.build(
+        working, str(back.directory), back.facts, make_roles=more.get("make_roles", False), tick=more.get("tick", int)
+    )
+    if failed(findings):
+        strategy.discard(working)
+    else:
+        strategy.rename(working, name)
+    return findings
 
 
 def failed(findings: Any) -> dict[str, str]:

@@ -24,7 +24,7 @@ from backups.strategies.postgresql import PostgreSQL
 from tests.engine import trees
 from tests.engine.scenery import new_repository
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer, started
-from tests.strategies.databases import ROWS, SHOP, failed, kept, source
+from tests.strategies.databases import ROWS, SHOP, brought_back, failed, kept, source
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_it_shows_one_moment_while_others_write(server: PostgreSQLServer, databa
 
     assert (back.counts["shop.orders"] - 5001) % 2 == 0
     assert back.counts["shop.orders"] <= 5001 + 2 * counts[0]
-    assert failed(strategy.restore_into(f"{database}_b", str(back.directory), back.facts)) == {}
+    assert failed(brought_back(strategy, f"{database}_b", back)) == {}
     server.drop(f"{database}_b")
 
 
@@ -115,7 +115,7 @@ def test_it_takes_only_what_was_chosen(
 
     assert set(back.counts) == tables
     assert failed(strategy.validate(str(back.directory), back.facts)) == {}
-    assert failed(strategy.restore_into(f"{database}_b", str(back.directory), back.facts)) == {}
+    assert failed(brought_back(strategy, f"{database}_b", back)) == {}
     server.drop(f"{database}_b")
 
 

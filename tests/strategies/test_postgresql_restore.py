@@ -13,7 +13,7 @@ import pytest
 from backups.engine.errors import Cancelled, TargetError
 from backups.strategies.postgresql import PostgreSQL
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer, started
-from tests.strategies.databases import ROWS, SHOP, Kept, failed, kept, source
+from tests.strategies.databases import ROWS, SHOP, Kept, brought_back, failed, kept, source
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_it_brings_every_row_back(
 ) -> None:
     query = "SELECT * FROM shop.customers ORDER BY id"
 
-    findings = strategy.restore_into(name, str(back.directory), back.facts)
+    findings = brought_back(strategy, name, back)
 
     assert failed(findings) == {}
     assert f"5 tables hold the {ROWS} rows" in findings[0]["detail"]
@@ -86,7 +86,7 @@ def test_it_brings_back_what_a_dump_leaves_out(
     strategy = source(server, database, tmp_path / "work")
     back = kept(strategy, tmp_path / "back")
 
-    findings = strategy.restore_into(name, str(back.directory), back.facts)
+    findings = brought_back(strategy, name, back)
 
     assert failed(findings) == {}
     assert findings[-1]["detail"] == "Its own settings are as they were."
@@ -101,7 +101,7 @@ def test_it_says_that_rows_were_lost(server: PostgreSQLServer, strategy: Postgre
     counts = back.directory / "~counts.json"
     counts.write_text(counts.read_text().replace('"rows": 500,', '"rows": 501,').replace('"others"', '"x"'))
 
-    findings = strategy.restore_into(name, str(back.directory), back.facts)
+    findings = brought_back(strategy, name, back)
 
     assert failed(findings) == {"tables": '"shop"."customers" had 501 rows and has 500.'}
     assert name not in databases(server)
@@ -111,7 +111,7 @@ def test_it_says_that_values_differ(server: PostgreSQLServer, strategy: PostgreS
     counts = back.directory / "~counts.json"
     counts.write_text(counts.read_text().replace('"sum": "', '"sum": "1'))
 
-    findings = strategy.restore_into(name, str(back.directory), back.facts)
+    findings = brought_back(strategy, name, back)
 
     assert "other values in them" in failed(findings)["tables"]
     assert name not in databases(server)
@@ -123,7 +123,7 @@ def test_it_comes_back_into_a_newer_server(tmp_path: Path, server: PostgreSQLSer
     back = kept(source(old, database, tmp_path / "work"), tmp_path / "back")
     old.drop(database)
 
-    findings = source(server, "postgres", tmp_path / "work2").restore_into(name, str(back.directory), back.facts)
+    findings = brought_back(source(server, "postgres", tmp_path / "work2"), name, back)
 
     assert failed(findings) == {}
     assert server.rows("SELECT count(*) FROM shop.orders", name) == [(5001,)]
@@ -134,7 +134,7 @@ def test_large_objects_come_back(server: PostgreSQLServer, database: str, tmp_pa
     strategy = source(server, database, tmp_path / "work")
     back = kept(strategy, tmp_path / "back")
 
-    strategy.restore_into(name, str(back.directory), back.facts)
+    brought_back(strategy, name, back)
 
     assert server.rows("SELECT convert_from(lo_get(4711), 'UTF8')", name) == [("a large object",)]
 
@@ -153,8 +153,8 @@ def test_it_makes_the_roles_that_are_missing(
     server.run(f"DROP ROLE {role}")
 
     with pytest.raises(TargetError, match=rf"lacks the roles {role}\. Make them"):
-        strategy.restore_into(name, str(back.directory), back.facts)
-    findings = strategy.restore_into(name, str(back.directory), back.facts, make_roles=True)
+        brought_back(strategy, name, back)
+    findings = brought_back(strategy, name, back, make_roles=True)
 
     assert f"may not sign in: {role}." in findings[-1]["detail"]
     assert server.rows(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") == [(False,)]
@@ -168,7 +168,7 @@ def test_it_never_touches_a_database_that_is_there(
     server: PostgreSQLServer, database: str, strategy: PostgreSQL, back: Kept
 ) -> None:
     with pytest.raises(TargetError, match=f"There is a database “{database}” already"):
-        strategy.restore_into(database, str(back.directory), back.facts)
+        brought_back(strategy, database, back)
 
     assert server.rows("SELECT count(*) FROM shop.orders", database) == [(5001,)]
 
@@ -176,7 +176,7 @@ def test_it_never_touches_a_database_that_is_there(
 @pytest.mark.parametrize("wrong", ["", "-d", "host=evil", "x" * 64])
 def test_it_refuses_names_that_could_mean_something_else(strategy: PostgreSQL, back: Kept, wrong: str) -> None:
     with pytest.raises(TargetError, match="cannot be called that"):
-        strategy.restore_into(wrong, str(back.directory), back.facts)
+        brought_back(strategy, wrong, back)
 
 
 def test_it_names_the_extensions_that_are_missing(
@@ -185,7 +185,7 @@ def test_it_names_the_extensions_that_are_missing(
     facts = {**back.facts, "extensions": {"plpgsql": "1.0", "postgis": "3.4"}}
 
     with pytest.raises(TargetError, match=r"lacks the extensions postgis 3\.4\. Install"):
-        strategy.restore_into(name, str(back.directory), facts)
+        brought_back(strategy, name, back, facts=facts)
 
 
 def test_it_refuses_an_older_server(back: Kept, tmp_path: Path, name: str) -> None:
@@ -193,7 +193,7 @@ def test_it_refuses_an_older_server(back: Kept, tmp_path: Path, name: str) -> No
     strategy = source(old, "postgres", tmp_path / "work16", bin_dir=started(18).bin_dir)
 
     with pytest.raises(TargetError, match="is 16; the dump comes back only into 18 or newer"):
-        strategy.restore_into(name, str(back.directory), back.facts)
+        brought_back(strategy, name, back)
 
     assert name not in databases(old)
 
@@ -202,7 +202,7 @@ def test_it_refuses_who_may_not_make_databases(server: PostgreSQLServer, back: K
     strategy = source(server, "postgres", tmp_path / "work2", user=server.role(), password=PASSWORD)
 
     with pytest.raises(TargetError, match=r"may not make databases\. ALTER ROLE .* CREATEDB"):
-        strategy.restore_into(name, str(back.directory), back.facts)
+        brought_back(strategy, name, back)
 
 
 # nothing half done
@@ -216,23 +216,39 @@ def test_a_dump_that_was_cut_off_leaves_no_database(
     before = databases(server)
 
     with pytest.raises(TargetError, match="broke off: "):
-        strategy.restore_into(name, str(back.directory), back.facts)
+        brought_back(strategy, name, back)
 
     assert databases(server) == before
 
 
 def test_a_restore_that_is_cancelled_leaves_no_database(
-    server: PostgreSQLServer, strategy: PostgreSQL, back: Kept, name: str
+    server: PostgreSQLServer, database: str, tmp_path: Path, name: str
 ) -> None:
-    before = databases(server)
+    server.run("CREATE TABLE heavy AS SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 200000) n", database)
+    strategy = source(server, database, tmp_path / "work")
+    back, before = kept(strategy, tmp_path / "back"), databases(server)
 
-    def no(_: int) -> None:
+    def tick() -> None:
         raise Cancelled("no")
 
     with pytest.raises(Cancelled):
-        strategy.restore_into(name, str(back.directory), back.facts, agreed=no)
+        brought_back(strategy, name, back, tick=tick)
 
     assert databases(server) == before
+
+
+def test_a_name_that_was_taken_meanwhile_stays_with_its_owner(
+    server: PostgreSQLServer, strategy: PostgreSQL, back: Kept, name: str
+) -> None:
+    known_as, _ = strategy.build(f"aihub_{name}", str(back.directory), back.facts, make_roles=False)
+    server.run(f"CREATE DATABASE {name}")
+
+    with pytest.raises(TargetError, match=r"already at .*; choose another name"):
+        strategy.rename(f"aihub_{name}", name)
+
+    assert strategy.name_of(known_as) == f"aihub_{name}"
+    strategy.discard(f"aihub_{name}")
+    assert strategy.name_of(known_as) == ""
 
 
 def test_it_has_its_name_only_when_all_is_there(
@@ -250,7 +266,7 @@ def test_it_has_its_name_only_when_all_is_there(
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    strategy.restore_into(name, str(back.directory), back.facts)
+    brought_back(strategy, name, back)
     watcher.join(10)
     stop.set()
 
@@ -263,7 +279,7 @@ def test_what_a_killed_attempt_left_is_taken_away(
     working = f"aihub_{name}"
     server.run(f"CREATE DATABASE {working}")
 
-    findings = strategy.restore_into(name, str(back.directory), back.facts, build_as=working)
+    findings = brought_back(strategy, name, back)
 
     assert failed(findings) == {}
     assert working not in databases(server)

@@ -1,8 +1,7 @@
-"""The way back: a dump into a new database, built up under another name and looked at before it gets its own."""
+"""The way back: a dump into a new database, built up under a working name and looked at before it gets its own."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -25,89 +24,71 @@ _MAINTENANCE = ("postgres", "template1")  # where one may sign in to make other 
 class Plan(NamedTuple):
     """A dump's way back.
 
-    name        of the new database
+    build_as    what the new database is called while it is built
     directory   where the recovery point's files lie
     facts       what was told at the capture
     make_roles  make the roles that are missing, without the right to sign in
-    build_as    its name while it is built; "" for one that nobody else has
     """
 
-    name: str
+    build_as: str
     directory: str
     facts: Mapping[str, Any]
-    make_roles: bool = False
-    build_as: str = ""
+    make_roles: bool
 
 
-def restore_into(
-    options: PostgreSQLOptions, desk: Desk, plan: Plan, tick: Callable[[], None], agreed: Callable[[int], None]
-) -> list[Finding]:
-    """Make the database, restore into it, compare every table with what was counted, and only then give it its name.
-
-    tick    called while pg_restore works; may raise to end the work
-    agreed  called with the new database's oid before it gets its name; may raise to keep that from happening
-    TargetError, with a sentence and the cure, for what stands in the way. Without a database of that name in the end
-    (also when a finding did not pass) nothing stays: the half one and the roles that were made are dropped again.
-    """
+def judge(options: PostgreSQLOptions, desk: Desk, name: str, plan: Plan) -> None:
+    """TargetError for what stands in the way; nothing is changed."""
+    archive.reader(plan.facts, options.bin_dir)
     with _maintenance(options, desk) as server, _as_target(options):
-        return _Restore(options, desk, plan, server).everything(tick, agreed)
+        _Preview(options, plan, server).judge(name)
+
+
+def build(options: PostgreSQLOptions, desk: Desk, plan: Plan, tick: Callable[[], None]) -> tuple[str, list[Finding]]:
+    """Make the database under its working name, restore into it and compare every table with what was counted: its
+    oid, and the findings. When this raises, the half database and the roles that were made are dropped again."""
+    with _maintenance(options, desk) as server, _as_target(options):
+        return _Restore(options, desk, plan, server).everything(tick)
+
+
+def rename(options: PostgreSQLOptions, desk: Desk, build_as: str, name: str) -> None:
+    """Give it its name. TargetError when that is taken by now."""
+    words = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    with _maintenance(options, desk) as server, _as_target(options):
+        try:
+            server.execute(words.format(sql.Identifier(build_as), sql.Identifier(name)))
+        except psycopg.errors.DuplicateDatabase:
+            raise _taken(options, name) from None
 
 
 def discard(options: PostgreSQLOptions, desk: Desk, build_as: str) -> None:
-    """Drop what an attempt that was killed has left under its working name."""
+    """Drop what stands under the working name."""
     with _maintenance(options, desk) as server, _as_target(options):
         _drop(server, build_as)
 
 
-def name_of(options: PostgreSQLOptions, desk: Desk, oid: int) -> str:
+def name_of(options: PostgreSQLOptions, desk: Desk, oid: str) -> str:
     """What the database with this oid is called now; "" when there is none."""
     with _maintenance(options, desk) as server, _as_target(options):
-        row = server.execute("SELECT datname FROM pg_catalog.pg_database WHERE oid = %s", (oid,)).fetchone()
+        row = server.execute("SELECT datname FROM pg_catalog.pg_database WHERE oid = %s::oid", (oid,)).fetchone()
     return str(row[0]) if row else ""
 
 
-class _Restore:
-    def __init__(self, options: PostgreSQLOptions, desk: Desk, plan: Plan, server: Connection) -> None:
-        self._options, self._desk, self._plan, self._server = options, desk, plan, server
-        self._working = plan.build_as or f"aihub_{secrets.token_hex(8)}"
-        self._counts = archive.counts_in(plan.directory)
-        self._made: list[str] = []
-        self._notes: list[str] = []
+class _Preview:
+    """Looks at a server before anything is done there."""
 
-    def everything(self, tick: Callable[[], None], agreed: Callable[[int], None]) -> list[Finding]:
-        tool = archive.reader(self._plan.facts, self._options.bin_dir)
-        self._must_be_possible()
-        done = False
-        try:
-            self._make_roles()
-            self._create()
-            self._fill(tool, tick)
-            findings = self._compare()
-            self._resemble()
-            if done := all(finding["passed"] for finding in findings):
-                agreed(self._oid())
-                self._name()
-            return [*findings, self._told()]
-        except BaseException:
-            done = False
-            raise
-        finally:
-            if not done:
-                self._undo()
+    def __init__(self, options: PostgreSQLOptions, plan: Plan, server: Connection) -> None:
+        self._options, self._plan, self._server = options, plan, server
 
-    # before
-
-    def _must_be_possible(self) -> None:
-        name, facts = self._plan.name, self._plan.facts
-        if wrong := name_error(name) or ("" if name else "The name is empty."):
+    def judge(self, name: str) -> None:
+        """All that can be known beforehand."""
+        if wrong := new_name_error(name):
             raise TargetError(f"The new database cannot be called that. {wrong}")
-        if self._exists("pg_database", "datname", name):
-            raise TargetError(f"There is a database “{name}” already at {self._options.where}; choose another name.")
-        here, needed = self._server.info.server_version // 10000, _oldest(facts)
+        if self._server.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone():
+            raise _taken(self._options, name)
+        here, needed = self._server.info.server_version // 10000, _oldest(self._plan.facts)
         if here < needed:
-            raise TargetError(
-                f"The server at {self._options.where} is {here}; the dump comes back only into {needed} or newer."
-            )
+            words = f"The server at {self._options.where} is {here}; the dump comes back only into {needed} or newer."
+            raise TargetError(words)
         self._must_have_extensions()
         self._must_be_allowed()
         self._must_have_roles()
@@ -138,6 +119,31 @@ class _Restore:
         known = {name for (name,) in self._server.execute("SELECT rolname FROM pg_catalog.pg_roles")}
         return [name for name in self._plan.facts["roles"] if name not in known]
 
+
+class _Restore(_Preview):
+    """Builds a database up."""
+
+    def __init__(self, options: PostgreSQLOptions, desk: Desk, plan: Plan, server: Connection) -> None:
+        super().__init__(options, plan, server)
+        self._desk = desk
+        self._counts = archive.counts_in(plan.directory)
+        self._made: list[str] = []
+        self._notes: list[str] = []
+
+    def everything(self, tick: Callable[[], None]) -> tuple[str, list[Finding]]:
+        """From nothing to a database that was compared."""
+        tool = archive.reader(self._plan.facts, self._options.bin_dir)
+        try:
+            self._make_roles()
+            self._create()
+            self._fill(tool, tick)
+            findings = self._compare()
+            self._resemble()
+            return self._oid(), [*findings, self._told()]
+        except BaseException:
+            self._undo()
+            raise
+
     # building
 
     def _make_roles(self) -> None:
@@ -148,8 +154,8 @@ class _Restore:
             self._notes.append(f"Roles that were made and may not sign in: {', '.join(self._made)}.")
 
     def _create(self) -> None:
-        _drop(self._server, self._working)  # of an attempt before
-        words = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(self._working))]
+        _drop(self._server, self._plan.build_as)  # of an attempt before
+        words = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(self._plan.build_as))]
         for keyword, value in _locale(self._plan.facts["settings_of"], self._server.info.server_version):
             words.append(sql.SQL(keyword + " {}").format(sql.Literal(value)))
         self._server.execute(sql.SQL(" ").join(words))
@@ -164,9 +170,9 @@ class _Restore:
     def _fill(self, tool: Client, tick: Callable[[], None]) -> None:
         command = [tool.program("pg_restore"), "--exit-on-error", "--no-password", "--no-subscriptions"]
         path = archive.dump_in(self._plan.directory, self._plan.facts)
-        ran = self._desk.run([*command, f"--dbname={self._working}", "--", path], self._working, tick)
+        ran = self._desk.run([*command, f"--dbname={self._plan.build_as}", "--", path], self._plan.build_as, tick)
         if ran.code:
-            raise TargetError(f"pg_restore into “{self._plan.name}” at {self._options.where} broke off: {ran.why}.")
+            raise TargetError(f"pg_restore into “{self._plan.build_as}” at {self._options.where} broke off: {ran.why}.")
 
     def _compare(self) -> list[Finding]:
         told = self._counts["tables"]
@@ -185,7 +191,7 @@ class _Restore:
         facts = self._plan.facts["settings_of"]
         for role, setting in facts["settings"]:
             self._set(role, *setting.split("=", 1))
-        database = sql.Identifier(self._working)
+        database = sql.Identifier(self._plan.build_as)
         if facts["connection_limit"] >= 0:
             self._do(
                 sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, facts["connection_limit"]), "limit"
@@ -199,7 +205,7 @@ class _Restore:
 
     def _set(self, role: str | None, name: str, value: str) -> None:
         """The value is set for one transaction and taken from there, so the server itself reads lists."""
-        whose = sql.SQL("DATABASE {}").format(sql.Identifier(self._working))
+        whose = sql.SQL("DATABASE {}").format(sql.Identifier(self._plan.build_as))
         if role:
             whose = sql.SQL("ROLE {} IN {}").format(sql.Identifier(role), whose)
         words = sql.SQL("ALTER {} SET {} FROM CURRENT").format(whose, sql.Identifier(*name.split(".")))
@@ -211,7 +217,9 @@ class _Restore:
         whom = sql.Identifier(role) if role else sql.SQL("PUBLIC")
         words = sql.SQL("GRANT {} ON DATABASE {} TO {}" + (" WITH GRANT OPTION" if grantable else ""))
         privileges = sql.SQL(privilege)
-        self._do(words.format(privileges, sql.Identifier(self._working), whom), f"{privilege} for {role or 'PUBLIC'}")
+        self._do(
+            words.format(privileges, sql.Identifier(self._plan.build_as), whom), f"{privilege} for {role or 'PUBLIC'}"
+        )
 
     def _do(self, statement: sql.Composed, what: str) -> None:
         with self._noting(what):
@@ -232,33 +240,32 @@ class _Restore:
 
     # the end
 
-    def _oid(self) -> int:
-        row = self._server.execute(
-            "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (self._working,)
-        ).fetchone()
+    def _oid(self) -> str:
+        found = self._server.execute(
+            "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (self._plan.build_as,)
+        )
+        row = found.fetchone()
         assert row is not None
-        return int(row[0])
-
-    def _name(self) -> None:
-        """The last step: one transaction of the server, in which nobody else can take the name."""
-        words = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-        self._server.execute(words.format(sql.Identifier(self._working), sql.Identifier(self._plan.name)))
+        return str(row[0])
 
     def _undo(self) -> None:
         with suppress(psycopg.Error):
-            _drop(self._server, self._working)
+            _drop(self._server, self._plan.build_as)
         for name in self._made:
             with suppress(psycopg.Error):
                 self._server.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
     def _inside(self) -> Connection:
-        return connect(self._options, self._desk, self._working, autocommit=True)
+        return connect(self._options, self._desk, self._plan.build_as, autocommit=True)
 
-    def _exists(self, catalog: str, column: str, name: str) -> bool:
-        words = sql.SQL("SELECT FROM pg_catalog.{} WHERE {} = %s").format(
-            sql.Identifier(catalog), sql.Identifier(column)
-        )
-        return self._server.execute(words, (name,)).fetchone() is not None
+
+def new_name_error(name: str) -> str:
+    """Why a new database cannot be called that."""
+    return name_error(name) or ("" if name else "Give it a name.")
+
+
+def _taken(options: PostgreSQLOptions, name: str) -> TargetError:
+    return TargetError(f"There is a database “{name}” already at {options.where}; choose another name.")
 
 
 # the server

@@ -12,22 +12,22 @@ from urllib.parse import quote
 
 from backups.engine.disk import Report
 from backups.engine.entry import Entry, ItemError, Kind, Notes
-from backups.strategies.base import Finding, Strategy
+from backups.strategies.base import DatabaseStrategy, Finding
 from backups.strategies.postgresql import archive, client, contents, privileges, restoring
 from backups.strategies.postgresql.archive import COUNTS, GLOBALS
 from backups.strategies.postgresql.client import Client, Desk
 from backups.strategies.postgresql.connection import connect, translated
 from backups.strategies.postgresql.dump import Dump
 from backups.strategies.postgresql.options import PostgreSQLOptions
+from backups.strategies.postgresql.restoring import Plan
 
 
-class PostgreSQL(Strategy[PostgreSQLOptions]):
+class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
     """One database: its dump as a stream, the server's roles, and the counts a restore is compared with."""
 
     kind: ClassVar[str] = "postgresql"
     family: ClassVar[str] = "database"
     Options: ClassVar[type[Any]] = PostgreSQLOptions
-    into_new_database: ClassVar[bool] = True
 
     def __init__(self, options: PostgreSQLOptions, workdir: Path) -> None:
         super().__init__(options, workdir)
@@ -75,20 +75,34 @@ class PostgreSQL(Strategy[PostgreSQLOptions]):
         """Read the dump as a restore would, and compare its contents with what was counted at the capture."""
         return archive.examined(target, facts)
 
-    def restore_into(
+    # the way back into a new database
+
+    @classmethod
+    def name_error(cls, name: str) -> str:
+        return restoring.new_name_error(name)
+
+    def judge(self, name: str, facts: Mapping[str, Any], *, make_roles: bool) -> None:
+        restoring.judge(self.options, self._desk, name, Plan("", "", facts, make_roles))
+
+    def build(
         self,
-        name: str,
+        build_as: str,
         directory: str,
         facts: Mapping[str, Any],
         *,
-        make_roles: bool = False,
+        make_roles: bool,
         tick: Callable[[], None] = lambda: None,
-        agreed: Callable[[int], None] = lambda _: None,
-        build_as: str = "",
-    ) -> list[Finding]:
-        """Bring what was captured into a new database of this server; `restoring.restore_into` has the promises."""
-        plan = restoring.Plan(name, directory, facts, make_roles, build_as)
-        return restoring.restore_into(self.options, self._desk, plan, tick, agreed)
+    ) -> tuple[str, list[Finding]]:
+        return restoring.build(self.options, self._desk, Plan(build_as, directory, facts, make_roles), tick)
+
+    def rename(self, build_as: str, name: str) -> None:
+        restoring.rename(self.options, self._desk, build_as, name)
+
+    def discard(self, build_as: str) -> None:
+        restoring.discard(self.options, self._desk, build_as)
+
+    def name_of(self, known_as: str) -> str:
+        return restoring.name_of(self.options, self._desk, known_as)
 
     # what there is
 
