@@ -87,6 +87,11 @@ class DatabaseStrategy(Strategy[OptionsT]):
     def name_error(cls, name: str) -> str:
         """Why a new database cannot be called that, wherever it will be; "" when it can."""
 
+    @classmethod
+    @abstractmethod
+    def address(cls, options: OptionsT, name: str) -> str:
+        """Where a database of that name is, for people; without secrets."""
+
     @abstractmethod
     def judge(self, name: str, facts: Mapping[str, Any], *, make_roles: bool) -> None:
         """Silence, or what stands in the way on this server. Changes nothing; needs only what was told at the capture.

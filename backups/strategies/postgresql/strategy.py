@@ -59,7 +59,7 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
         options = self.options
         chosen = {name: list(getattr(options, name)) for name in _CHOICES}
         return {
-            "roots": [f"postgresql://{options.where}/{quote(options.database, safe='')}"],
+            "roots": [self.address(options, options.database)],
             "base": "/",
             "consistency": "application",
             "tools": {"pg_dump": self._tool.version} if self._tool else {},
@@ -80,6 +80,10 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
     @classmethod
     def name_error(cls, name: str) -> str:
         return restoring.new_name_error(name)
+
+    @classmethod
+    def address(cls, options: PostgreSQLOptions, name: str) -> str:
+        return f"postgresql://{options.where}/{quote(name, safe='')}"
 
     def judge(self, name: str, facts: Mapping[str, Any], *, make_roles: bool) -> None:
         restoring.judge(self.options, self._desk, name, Plan("", "", facts, make_roles))
