@@ -106,6 +106,7 @@ def test_it_comes_back_beside_the_one_in_use(
         "dump",
         "tables",
         "sequences",
+        "large objects",
         "database",
     }
     assert all(finding["passed"] for finding in recovery.findings)
@@ -117,7 +118,7 @@ def test_it_comes_back_as_files(backup: Backup, live: str, target: Path, by: Act
 
     assert recovery.state == RecoveryState.COMPLETED, recovery.error
     assert {path.name for path in target.iterdir()} == {f"{live}.dump", "globals.sql", "~counts.json"}
-    assert [finding["check"] for finding in recovery.findings] == ["read back", "dump", "tables"]
+    assert [finding["check"] for finding in recovery.findings] == ["read back", "dump", "contents"]
 
 
 def test_the_password_stays_inside(backup: Backup, shop: Source, name: str, by: Actor) -> None:

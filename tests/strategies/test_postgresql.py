@@ -245,6 +245,11 @@ def test_a_server_that_does_not_answer_is_asked_again_later(
         source(server, database, tmp_path / "work", port=1).check()
 
 
+def test_it_never_does_without_tls_that_was_asked_for(server: PostgreSQLServer, database: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable, match=r"does not support SSL.*Check host, port and TLS"):
+        source(server, database, tmp_path / "work", sslmode="require").check()
+
+
 # what we may not read
 
 
@@ -412,7 +417,7 @@ def test_a_dump_without_a_table_does_not_pass(server: PostgreSQLServer, database
 
     found = failed(PostgreSQL.validate(str(back.directory), back.facts))
 
-    assert found == {"tables": "The dump holds 5 tables, 5 were counted. Missing: shop others ."}
+    assert found == {"contents": "1 of the 5 tables that were counted are not in the dump: shop others …"}
 
 
 def test_a_host_without_programs_says_that_it_did_not_look(

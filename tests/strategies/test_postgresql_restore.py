@@ -139,6 +139,46 @@ def test_large_objects_come_back(server: PostgreSQLServer, database: str, tmp_pa
     assert server.rows("SELECT convert_from(lo_get(4711), 'UTF8')", name) == [("a large object",)]
 
 
+def test_it_says_that_large_objects_were_lost(
+    server: PostgreSQLServer, strategy: PostgreSQL, back: Kept, name: str
+) -> None:
+    counts = back.directory / "~counts.json"
+    counts.write_text(counts.read_text().replace('"large_objects": 0', '"large_objects": 2'))
+
+    findings = brought_back(strategy, name, back)
+
+    assert failed(findings) == {"large objects": "There were 2 large objects and there are 0."}
+    assert name not in databases(server)
+
+
+def test_an_owner_without_privileges_brings_its_own_back(server: PostgreSQLServer, tmp_path: Path, name: str) -> None:
+    role, database = server.role("LOGIN CREATEDB"), server.new_name()
+    server.run(f"CREATE DATABASE {database} OWNER {role}")
+    with server.connect(database, user=role) as connection:
+        for statement in SHOP.split(";\n"):
+            connection.execute(statement.encode())
+    strategy = source(server, database, tmp_path / "work", user=role)
+    back = kept(strategy, tmp_path / "back")
+
+    findings = brought_back(strategy, name, back)
+
+    assert failed(findings) == {}
+    assert server.rows("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'shop'", name) == [(role,)]
+    server.drop(database)
+
+
+def test_who_may_not_own_what_was_anothers_gets_a_sentence(
+    server: PostgreSQLServer, back: Kept, tmp_path: Path, name: str
+) -> None:
+    strategy = source(server, "postgres", tmp_path / "work2", user=server.role("LOGIN CREATEDB"))
+    before = databases(server)
+
+    with pytest.raises(TargetError, match=r"broke off: pg_restore: error: .*postgres"):
+        brought_back(strategy, name, back)
+
+    assert databases(server) == before
+
+
 # roles
 
 

@@ -63,9 +63,11 @@ def tables(connection: Connection, options: PostgreSQLOptions) -> list[Table]:
     return [table for table in found if options.takes(table)]
 
 
-def counted(connection: Connection, chosen: Iterable[Table]) -> list[TableCount]:
-    """Every table, read whole."""
-    return [count(connection, table) for table in chosen]
+def large_objects(connection: Connection) -> int:
+    """How many there are."""
+    row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def count(connection: Connection, table: Table) -> TableCount:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,24 +19,25 @@ from backups.strategies.postgresql.connection import Connection, connect, transl
 from backups.strategies.postgresql.contents import SequenceSpan, TableCount
 from backups.strategies.postgresql.options import PostgreSQLOptions, Table, parsed, quoted
 
-_PATIENCE = 10.0  # seconds for a program whose output has ended
+_PATIENCE = 10.0  # seconds until the counting has to have heard that it is not needed any more
 
 
 class Dump(io.RawIOBase):
     """pg_dump's output. Its end is told only when the program ended well and the counting did too: SourceError else,
     so a snapshot can never hold a dump that broke off.
 
-    tables, sequences  what was counted, complete at the end of the stream
-    warnings           what pg_dump found odd
+    tables, sequences, large_objects  what was counted, complete at the end of the stream
+    warnings                          what pg_dump found odd
     """
 
     def __init__(self, options: PostgreSQLOptions, desk: Desk, tool: Client, workdir: Path) -> None:
         super().__init__()
         self.tables: list[TableCount] = []
         self.sequences: list[SequenceSpan] = []
+        self.large_objects: int | None = None  # None: they are left out
         self.warnings: list[str] = []
         self._options, self._desk, self._words = options, desk, workdir / "pg_dump"
-        self._late, self._ended = False, False
+        self._late, self._ended, self._enough = False, False, threading.Event()
         self._failure: BaseException | None = None
         self._connection = connect(options, desk)
         self._connection.isolation_level, self._connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
@@ -78,9 +80,9 @@ class Dump(io.RawIOBase):
         self._timer.cancel()
         self._child.kill_group(grace=0)
         self._stop_counting()
-        self._counting.join(_PATIENCE)
         self._output.close()
-        self._connection.close()
+        if not self._counting.is_alive():  # else the line to the server hangs, and ends with this process
+            self._connection.close()
         super().close()
 
     # the end
@@ -91,7 +93,8 @@ class Dump(io.RawIOBase):
         words = client.said(self._words)
         if code:
             self._stop_counting()
-        self._counting.join()
+        else:
+            self._counting.join()
         self._timer.cancel()
         if self._late:
             raise SourceUnavailable(
@@ -127,13 +130,22 @@ class Dump(io.RawIOBase):
     def _count(self) -> None:
         try:
             with translated(self._options):
-                self.tables = contents.counted(self._connection, contents.tables(self._connection, self._options))
+                if self._options.whole:
+                    self.large_objects = contents.large_objects(self._connection)
+                for table in contents.tables(self._connection, self._options):
+                    if not self._enough.is_set():
+                        self.tables.append(contents.count(self._connection, table))
         except BaseException as error:  # told by the thread that reads
             self._failure = error
 
     def _stop_counting(self) -> None:
-        with suppress(psycopg.Error):
-            self._connection.cancel_safe(timeout=_PATIENCE)
+        """The cancel may fall between two queries, so it is said until it is heard."""
+        self._enough.set()
+        deadline = time.monotonic() + _PATIENCE
+        while self._counting.is_alive() and time.monotonic() < deadline:
+            with suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=_PATIENCE)
+            self._counting.join(0.1)
 
 
 def arguments(options: PostgreSQLOptions) -> list[str]:

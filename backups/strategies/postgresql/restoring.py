@@ -179,10 +179,16 @@ class _Restore(_Preview):
         with self._inside() as inside:
             wrong = contents.differences(told, lambda table: _counted(inside, table))
             strays = contents.strays(self._counts["sequences"], contents.sequences(inside))
+            objects = contents.large_objects(inside)
         rows = sum(table["rows"] for table in told)
         well = f"{len(told)} tables hold the {rows} rows that were counted at the capture, with the same checksums."
         values = f"{len(self._counts['sequences'])} sequences stand where they stood."
-        return [_finding("tables", wrong, well), _finding("sequences", strays, values)]
+        then = self._counts["large_objects"] or 0
+        lost = [] if objects == then else [f"There were {then} large objects and there are {objects}"]
+        return [
+            _finding("tables", wrong, well), _finding("sequences", strays, values),
+            _finding("large objects", lost, f"There are {objects} large objects, as at the capture."),
+        ]  # fmt: skip
 
     # what a dump leaves out
 

@@ -52,7 +52,8 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
         for sentence in dump.warnings:
             report(ItemError(entries[0].path, "dump", f"pg_dump warns: {sentence}", "warning"))
         self._seen |= {"tables": len(dump.tables), "rows": sum(table["rows"] for table in dump.tables)}
-        told = {"format": contents.FORMAT, "tables": dump.tables, "sequences": dump.sequences}
+        told = {"format": contents.FORMAT, "tables": dump.tables, "sequences": dump.sequences,
+                "large_objects": dump.large_objects}  # fmt: skip
         yield self._laid_down(COUNTS, json.dumps(told, indent=1, ensure_ascii=False).encode())
 
     def facts(self) -> dict[str, Any]:
