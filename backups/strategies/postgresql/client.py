@@ -51,7 +51,8 @@ class Ran(NamedTuple):
 
 
 def installed(bin_dir: str, program: str = "pg_dump") -> list[Client]:
-    """What is in the directory, or in the usual places: the newest first."""
+    """What is in the directory, or in the usual places: the newest first. Of the same version the one in the usual place
+    counts, because what Debian puts into PATH asks its own files which version to start."""
     places = [bin_dir] if bin_dir else [*glob.glob(_USUAL), *os.get_exec_path()]
     found = filter(None, (_look(place, program) for place in dict.fromkeys(places)))
     return sorted(found, key=lambda client: -client.major)
@@ -62,7 +63,7 @@ def for_server(options: PostgreSQLOptions, major: int) -> Client:
     every = installed(options.bin_dir)
     fitting = [client for client in every if client.major >= major]
     if fitting:
-        return fitting[-1]
+        return min(fitting, key=lambda client: client.major)
     raise SourceError(_unfit(every, options.bin_dir, "pg_dump", f"the server is {major}", major))
 
 
@@ -71,7 +72,7 @@ def for_archive(bin_dir: str, major: int) -> Client:
     every = installed(bin_dir, "pg_restore")
     fitting = [client for client in every if client.major >= major]
     if fitting:
-        return fitting[-1]
+        return min(fitting, key=lambda client: client.major)
     raise TargetError(_unfit(every, bin_dir, "pg_restore", f"the dump is of {major}", major))
 
 
