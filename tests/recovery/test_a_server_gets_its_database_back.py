@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -18,7 +21,7 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import AuditEvent
 from backups.models import Backup, Repository, Source
-from backups.services import sources
+from backups.services import backups, sources
 from recovery.models import Recovery, RecoveryState, TargetKind
 from recovery.services import databases, recoveries
 from recovery.services.recoveries import Target
@@ -105,6 +108,44 @@ def test_it_comes_back_beside_the_one_in_use(
     assert told == ["read back", "dump", "contents", "tables", "sequences", "large objects", "database"]
     assert all(finding["passed"] for finding in recovery.findings)
     assert nothing_is_left(server, home)
+
+
+def test_a_killed_runner_takes_its_dump_along_and_the_next_attempt_succeeds(
+    server: PostgreSQLServer, live: str, shop: Source, by: Actor, started: list[processes.Child], impatient: object
+) -> None:
+    server.run("CREATE TABLE heavy AS SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 60000) n", live)
+    busy = f"SELECT pid FROM pg_stat_activity WHERE datname = '{live}' AND application_name = 'aihub-backup'"
+    reading = f"{busy} AND query LIKE 'COPY%heavy%'"
+    backup = backups.request("full", by=by, sources=[shop])
+    part = backup.parts.get()
+    assert part.job is not None
+    killer = threading.Thread(target=_kill_while, args=(server, reading, started))
+    killer.start()
+
+    jobs.run(part.job.pk)
+    killer.join()
+
+    part.refresh_from_db()
+    assert (part.state, part.error_code) == ("queued", "runner-died")
+    assert soon(lambda: not server.rows(busy))
+    hurry()
+    jobs.run(part.job.pk)
+    part.refresh_from_db()
+    assert (part.state, part.facts["tables"]) == ("completed", 6)
+
+
+def _kill_while(server: PostgreSQLServer, reading: str, started: list[processes.Child]) -> None:
+    """The runner, as soon as its pg_dump reads the table."""
+    if soon(lambda: bool(server.rows(reading))):
+        os.kill(started[-1].pid, signal.SIGKILL)
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    """Does it become true?"""
+    deadline = time.monotonic() + 30
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return found
 
 
 def test_it_comes_back_as_files(backup: Backup, live: str, target: Path, by: Actor) -> None:

@@ -51,8 +51,8 @@ class Ran(NamedTuple):
 
 
 def installed(bin_dir: str, program: str = "pg_dump") -> list[Client]:
-    """What is in the directory, or in the usual places: the newest first. Of the same version the one in the usual place
-    counts, because what Debian puts into PATH asks its own files which version to start."""
+    """What is in the directory, or in the usual places: the newest first. Of two of the same version the usual place
+    counts: what Debian puts into PATH asks its own files which version to start."""
     places = [bin_dir] if bin_dir else [*glob.glob(_USUAL), *os.get_exec_path()]
     found = filter(None, (_look(place, program) for place in dict.fromkeys(places)))
     return sorted(found, key=lambda client: -client.major)
