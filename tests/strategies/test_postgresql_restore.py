@@ -179,6 +179,22 @@ def test_who_may_not_own_what_was_anothers_gets_a_sentence(
     assert databases(server) == before
 
 
+def test_keys_to_tables_that_were_not_chosen_are_left_out_and_told(
+    server: PostgreSQLServer, database: str, tmp_path: Path, name: str
+) -> None:
+    strategy = source(server, database, tmp_path / "work", tables=["shop.orders"])
+    back = kept(strategy, tmp_path / "back")
+
+    findings = brought_back(strategy, name, back)
+
+    assert failed(findings) == {}
+    assert 'left out: orders_customer_fkey of "shop"."orders".' in findings[-1]["detail"]
+    assert server.rows("SELECT count(*) FROM shop.orders", name) == [(5001,)]
+    assert server.rows(
+        "SELECT conname FROM pg_constraint WHERE conrelid = 'shop.orders'::regclass AND contype IN ('f', 'p')", name
+    ) == [("orders_pkey",)]
+
+
 # roles
 
 

@@ -18,6 +18,7 @@ from backups.strategies.postgresql.client import Client
 
 GLOBALS = b"globals.sql"
 COUNTS = b"~counts.json"  # behind every other name: it is known only when the dump has been read
+_ENTRY = re.compile(r"^\d+; \d+ \d+ ")
 _DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (.+)$", re.MULTILINE)
 
 
@@ -45,6 +46,13 @@ def reader(facts: Mapping[str, Any], bin_dir: str = "") -> Client:
     """The pg_restore that understands the dump. TargetError."""
     major = int(re.match(r"\d*", str(facts["tools"]["pg_dump"]))[0] or 0)  # type: ignore[index]  # it always matches
     return client.for_archive(bin_dir, major)
+
+
+def list_without(listing: str, keys: Sequence[Sequence[str]]) -> str:
+    """pg_restore's list of contents, with these foreign keys ([schema, table, name]) left out."""
+    starts = tuple(f"FK CONSTRAINT {' '.join(key)} " for key in keys)
+    lines = listing.splitlines(keepends=True)
+    return "".join(f";{line}" if _ENTRY.sub("", line).startswith(starts) else line for line in lines)
 
 
 def examined(directory: str, facts: Mapping[str, Any]) -> Sequence[Finding]:

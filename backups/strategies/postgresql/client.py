@@ -116,6 +116,12 @@ class Desk:
                 file.write(f"*:*:*:*:{escaped}\n")
         return str(path)
 
+    def lay_down(self, name: str, text: str) -> str:
+        """The path of a file in the work directory that holds this."""
+        path = self._workdir / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
     def environment(self, database: str) -> dict[str, str]:
         """All that a program gets to know."""
         options = self._options

@@ -113,6 +113,13 @@ _GRANTS = """
     WHERE d.datname = pg_catalog.current_database() ORDER BY 1 NULLS FIRST, 2
 """
 _EXTENSIONS = "SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1"
+# Foreign keys with the tables they belong to and point at.
+_KEYS = """
+    SELECT n.nspname, c.relname, k.conname, m.nspname, f.relname FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace m ON m.oid = f.relnamespace
+    WHERE k.contype = 'f' ORDER BY 1, 2, 3
+"""
 # Whoever owns something in this database, was granted something or is named in a policy.
 _ROLES = """
     SELECT DISTINCT pg_catalog.pg_get_userbyid(s.refobjid) FROM pg_catalog.pg_shdepend s
@@ -141,6 +148,16 @@ def described(connection: Connection) -> dict[str, Any]:
 def extensions(connection: Connection) -> dict[str, str]:
     """Their versions by name."""
     return dict(connection.execute(_EXTENSIONS).fetchall())
+
+
+def severed(connection: Connection, options: PostgreSQLOptions) -> list[list[str]]:
+    """[schema, table, name] of the foreign keys of chosen tables that point at others: those cannot come back."""
+    rows = connection.execute(_KEYS).fetchall()
+    return [
+        [schema, table, key]
+        for schema, table, key, far_schema, far in rows
+        if options.takes(Table(schema, table)) and not options.takes(Table(far_schema, far))
+    ]
 
 
 def roles(connection: Connection) -> list[str]:

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from backups.engine.errors import SourceError, SourceUnavailable, TargetError, TargetUnavailable
 from backups.strategies.base import Finding
-from backups.strategies.postgresql import archive, contents
+from backups.strategies.postgresql import archive, client, contents
 from backups.strategies.postgresql.client import Client, Desk
 from backups.strategies.postgresql.connection import Connection, connect, translated
 from backups.strategies.postgresql.contents import TableCount
@@ -170,9 +170,18 @@ class _Restore(_Preview):
     def _fill(self, tool: Client, tick: Callable[[], None]) -> None:
         command = [tool.program("pg_restore"), "--exit-on-error", "--no-password", "--no-subscriptions"]
         path = archive.dump_in(self._plan.directory, self._plan.facts)
+        if severed := self._plan.facts["severed"]:
+            command.append(f"--use-list={self._list_without(tool, path, severed)}")
         ran = self._desk.run([*command, f"--dbname={self._plan.build_as}", "--", path], self._plan.build_as, tick)
         if ran.code:
             raise TargetError(f"pg_restore into “{self._plan.build_as}” at {self._options.where} broke off: {ran.why}.")
+
+    def _list_without(self, tool: Client, path: str, severed: Sequence[Sequence[str]]) -> str:
+        """A file that tells pg_restore to leave out keys to tables that were not chosen."""
+        listing = client.read([tool.program("pg_restore"), "--list", "--", path]).output.decode()
+        told = ", ".join(f"{key[2]} of {Table(key[0], key[1])}" for key in severed[:TOLD])
+        self._notes.append(f"Foreign keys to tables that were not chosen are left out: {told}.")
+        return self._desk.lay_down("list", archive.list_without(listing, severed))
 
     def _compare(self) -> list[Finding]:
         told = self._counts["tables"]

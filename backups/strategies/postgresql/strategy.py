@@ -121,6 +121,7 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
             self._seen |= {
                 "server_version": version, "settings_of": contents.described(connection),
                 "extensions": contents.extensions(connection), "roles": contents.roles(connection),
+                "severed": contents.severed(connection, self.options),
             }  # fmt: skip
 
     def _warn(self, report: Report) -> None:
