@@ -289,6 +289,8 @@ SPECTACULAR_SETTINGS = {
         "PartMode": "backups.models.Mode",
         "RequestTrigger": "backups.models.Trigger",
         "VerificationStatus": "backups.models.VerificationState",
+        "MisfireRule": "backups.models.Misfire",
+        "SlotStatus": "backups.models.SlotState",
         "RepositoryStatus": "backups.models.RepositoryState",
         "RepositoryCodec": "backups.models.repository.Codec",
         "RecoveryType": "recovery.models.RecoveryType",
@@ -375,6 +377,8 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "ring for queued jobs": {"task": "aihub_backup.core.tasks.ring", "schedule": 15.0, "options": {"expires": 15}},
     "call the nodes": {"task": "aihub_backup.core.tasks.call_nodes", "schedule": 60.0, "options": {"expires": 60}},
     "verify what is due": {"task": "backups.tasks.verify_due", "schedule": 600.0, "options": {"expires": 600}},
+    "settle the slots": {"task": "backups.sweep_schedules", "schedule": 60.0, "options": {"expires": 60}},
+    "apply retention": {"task": "backups.apply_retention", "schedule": 86_400.0, "options": {"expires": 86_400}},
 }
 
 # --- recoveries ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ STORAGES: PluginTable[Any] = PluginTable(
     "storage",
     {
         "local": ("Local directory", "backups.storages.local.LocalStorage"),
+        "s3": ("S3 and compatible", "backups.storages.s3.S3Storage"),
     },
 )
 

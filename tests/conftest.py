@@ -14,6 +14,7 @@ from aihub_backup.core import redaction
 from aihub_backup.core.jobs import drain
 from aihub_backup.core.models import ApiToken, Environment, User
 from tests.servers import program
+from tests.servers.s3 import S3Server, started
 
 # pytest removes old temporary directories recursively, and some tests make trees thousands of levels deep.
 sys.setrecursionlimit(20_000)
@@ -30,6 +31,12 @@ def _no_server_survives() -> Iterator[None]:
     """What this process started for its tests ends with them."""
     yield
     program.stop_all()
+
+
+@pytest.fixture
+def s3_server() -> S3Server:
+    """A real server of S3, one for all tests of this process."""
+    return started()
 
 
 @pytest.fixture(autouse=True)

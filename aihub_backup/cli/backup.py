@@ -63,6 +63,11 @@ def _run(options: argparse.Namespace) -> int:
         label=options.label,
         verify=options.verify,
     )
+    return follow(options, backup)
+
+
+def follow(options: argparse.Namespace, backup: Backup) -> int:
+    """Wait for its end if that was asked for, and show it."""
     if options.wait:
         waiting.until_ended(f"backup {backup.pk}", lambda: _look(backup), options.timeout)
     return _show_one(options, backup, ended=options.wait)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "storage": ("add and list places for backups", "protect:storage"),
     "repository": ("create, prove and list repositories", "protect:repository"),
     "source": ("add and list what is protected", "protect:source"),
+    "schedule": ("add, list, run, enable, disable and remove schedules", "schedule:main"),
     "backup": ("run, list, show, verify and cancel backups", "backup:main"),
     "restore": ("bring data back from a backup", "restore:main"),
     "recovery": ("list, show and cancel recoveries", "recovery:main"),

@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "on-hold": Kind(409, _("This is on hold")),
     "immutable": Kind(409, _("This cannot be changed")),
     "last-restorable-point": Kind(409, _("This is the last restorable point")),
+    "last-schedule-of-source": Kind(409, _("Nothing else makes backups of a source by itself")),
     "not-cancellable": Kind(409, _("This cannot be cancelled any more")),
     "rollback-unavailable": Kind(409, _("There is nothing to roll back to")),
     "event-already-open": Kind(409, _("An event is already open")),
@@ -223,7 +224,8 @@ def _fields(failure: Failure) -> Iterator[FieldError]:
         yield from failure.fields
     elif isinstance(failure, Invalid):
         for name, sentence in failure.errors.items():
-            yield FieldError(f"/{escaped(name)}" if name else "", "invalid", scrub(sentence))
+            code = "invalid" if failure.code == Invalid.code else failure.code
+            yield FieldError(f"/{escaped(name)}" if name else "", code, scrub(sentence))
     elif isinstance(told := failure.facts.get("errors"), Mapping):  # by a runner, about a plug-in's options
         for name, sentence in told.items():
             yield FieldError(f"/options/{escaped(str(name))}" if name else "/options", "invalid", scrub(str(sentence)))

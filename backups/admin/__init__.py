@@ -1,5 +1,5 @@
 """The pages of this app in the admin."""
 
-from backups.admin import backups, places, promises
+from backups.admin import backups, beat, places, promises, schedules
 
-__all__ = ["backups", "places", "promises"]
+__all__ = ["backups", "beat", "places", "promises", "schedules"]

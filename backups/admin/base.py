@@ -78,6 +78,25 @@ class ServiceAdmin(_ModelAdmin):
                 yield field
 
 
+class AddableAdmin(ServiceAdmin):
+    """Rows without options or secrets: a form is enough to add one."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """The ordinary permission."""
+        return _ModelAdmin.has_add_permission(self, request)
+
+    def add(self, by: Actor, values: Mapping[str, Any]) -> Any:
+        """Do it: the service's door. Returns the new row."""
+        raise NotImplementedError
+
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
+        """Adding and changing go through the services alike."""
+        if change:
+            super().save_model(request, obj, form, change)
+        else:
+            obj.pk = self.add(Actor.of(request.user), form.cleaned_data).pk
+
+
 class ReadOnlyInline(_TabularInline):
     """Rows on the page of another one, as they are."""
 

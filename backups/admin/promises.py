@@ -6,36 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
-from django.forms import ModelForm
-from django.http import HttpRequest
 
 from aihub_backup.core.audit import Actor
-from backups.admin.base import ServiceAdmin
+from backups.admin.base import AddableAdmin
 from backups.models import Policy, Site
 from backups.services import policies, sites
 
 
-class _Addable(ServiceAdmin):
-    """Rows without options or secrets: a form is enough to add one."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """The ordinary permission."""
-        return admin.ModelAdmin.has_add_permission(self, request)
-
-    def add(self, by: Actor, values: Mapping[str, Any]) -> Any:
-        """Do it: the service's door. Returns the new row."""
-        raise NotImplementedError
-
-    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
-        """Adding and changing go through the services alike."""
-        if change:
-            super().save_model(request, obj, form, change)
-        else:
-            obj.pk = self.add(Actor.of(request.user), form.cleaned_data).pk
-
-
 @admin.register(Policy)
-class PolicyAdmin(_Addable):
+class PolicyAdmin(AddableAdmin):
     """What protection means."""
 
     list_display = ("name", "retention_days", "keep_daily", "keep_weekly", "keep_monthly", "verify_level",
@@ -54,7 +33,7 @@ class PolicyAdmin(_Addable):
 
 
 @admin.register(Site)
-class SiteAdmin(_Addable):
+class SiteAdmin(AddableAdmin):
     """Where storages stand."""
 
     list_display = ("name", "description", "created_at")

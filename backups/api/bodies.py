@@ -32,6 +32,7 @@ from backups.models.repository import Codec
 RUN = "backups.run_backup"
 LONGEST_REASON = 1000
 STORED_ONLY = "Stored; not applied by this version."
+RETENTION = "Points younger than this stay; counted back from the newest point of the source."
 
 
 @extend_schema_field({"type": "integer", "minimum": 0, "maximum": 3})
@@ -99,9 +100,7 @@ class CreateBackup(Body):
     strategy = Choice(choices=list(FAMILIES), required=False, help_text="Narrows full, incremental and differential.")
     repository = Named(REPOSITORY, required=False)
     policy = Named(POLICY, required=False)
-    retention_days = Whole(
-        min_value=1, max_value=36_500, required=False, help_text=f"The policy “keep N days”. {STORED_ONLY}"
-    )
+    retention_days = Whole(min_value=1, max_value=36_500, required=False, help_text="The policy “keep N days”.")
     label = Text(max_length=200, default="", allow_blank=True)  # type: ignore[assignment]  # the metaclass takes it out
     tags = Tags(required=False)
     verify = Level(required=False, help_text="The level to verify at afterwards; absent: as the policy says.")
@@ -286,17 +285,17 @@ class ChangeSource(Body):
 
 
 class CreatePolicy(Body):
-    """A promise. Counts are recovery points to keep of each step; nothing expires by itself yet."""
+    """A promise. Counts are recovery points to keep of each step; what any rule keeps stays, without rules all does."""
 
     name = Text(max_length=100)
     description = Text(max_length=2000, required=False, allow_blank=True)
-    keep_last = Whole(min_value=0, max_value=10_000, required=False, help_text=STORED_ONLY)
-    keep_hourly = Whole(min_value=0, max_value=10_000, required=False, help_text=STORED_ONLY)
-    keep_daily = Whole(min_value=0, max_value=10_000, required=False, help_text=STORED_ONLY)
-    keep_weekly = Whole(min_value=0, max_value=10_000, required=False, help_text=STORED_ONLY)
-    keep_monthly = Whole(min_value=0, max_value=10_000, required=False, help_text=STORED_ONLY)
-    keep_yearly = Whole(min_value=0, max_value=10_000, required=False, help_text=STORED_ONLY)
-    retention_days = Whole(min_value=1, max_value=36_500, required=False, allow_null=True, help_text=STORED_ONLY)
+    keep_last = Whole(min_value=0, max_value=10_000, required=False)
+    keep_hourly = Whole(min_value=0, max_value=10_000, required=False)
+    keep_daily = Whole(min_value=0, max_value=10_000, required=False)
+    keep_weekly = Whole(min_value=0, max_value=10_000, required=False)
+    keep_monthly = Whole(min_value=0, max_value=10_000, required=False)
+    keep_yearly = Whole(min_value=0, max_value=10_000, required=False)
+    retention_days = Whole(min_value=1, max_value=36_500, required=False, allow_null=True, help_text=RETENTION)
     immutable_days = Whole(min_value=0, max_value=36_500, required=False)
     required_copies = Whole(min_value=1, max_value=20, required=False, help_text=STORED_ONLY)
     verify_level = Level(required=False, help_text="After each backup.")

@@ -16,3 +16,4 @@ SOURCE = register(Noun("source", "backups.Source", "backups.view_source", f"{API
 POLICY = register(Noun("policy", "backups.Policy", "backups.view_policy", f"{API}/policies/{{id}}", True))
 SITE = register(Noun("site", "backups.Site", "backups.view_site", "/admin/backups/site/{id}/change/", True))
 NODE = register(Noun("node", "core.Node", "core.view_node", "/admin/core/node/{id}/change/", True))
+SCHEDULE = register(Noun("schedule", "backups.Schedule", "backups.view_schedule", f"{API}/schedule/{{id}}", True))

@@ -1,7 +1,7 @@
 """This app's part of the API, below /api/v1/backup/. A backup's id is a UUID, so it never hides a word."""
 
 from aihub_backup.core.api.routes import routes
-from backups.api import backups, holds, inside, places, sources
+from backups.api import backups, holds, inside, places, schedules, sources
 
 urlpatterns = routes(
     ("create", backups.Create, "backup-create"),
@@ -26,6 +26,11 @@ urlpatterns = routes(
     ("sources/<str:reference>/resume", sources.ResumeSource, "source-resume"),
     ("policies", sources.Policies, "policies"),
     ("policies/<str:reference>", sources.OnePolicy, "policy"),
+    ("schedule", schedules.Create, "schedule-create"),
+    ("schedule/list", schedules.Listing, "schedule-list"),
+    ("schedule/<str:reference>", schedules.One, "schedule"),
+    ("schedule/<str:reference>/run", schedules.Run, "schedule-run"),
+    ("schedule/<str:reference>/enable", schedules.Enable, "schedule-enable"),
     ("<uuid:backup_id>", backups.One, "backup"),
     ("<uuid:backup_id>/cancel", backups.Cancel, "backup-cancel"),
     ("<uuid:backup_id>/hold", holds.Hold, "backup-hold"),

@@ -1,6 +1,7 @@
 """The engine's own face: python -m backups.engine init|backup|list|restore|check|diff REPOSITORY …
 
-No Django and no database. REPOSITORY is a directory. The secret comes from AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or
+No Django and no database. REPOSITORY is a directory or s3://BUCKET/PREFIX (backups.engine.stores.address tells which
+variables hold the rest). The secret comes from AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or
 the file AIHUB_KEYFILE; caches live in AIHUB_CACHE_DIR. Data goes to standard output, progress to standard error.
 """
 
@@ -25,6 +26,7 @@ from backups.engine.keys import Secret, new_recovery_code
 from backups.engine.patterns import PathFilter, escape
 from backups.engine.scan import resolve, scan
 from backups.engine.store import Place
+from backups.engine.stores.address import open_address
 from backups.engine.stores.retrying import RetryingStore
 
 EXIT_FAILED, EXIT_USAGE, EXIT_WARNINGS, EXIT_NOT_FOUND, EXIT_DAMAGE = 1, 2, 3, 4, 5
@@ -84,7 +86,7 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text:
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="JSON on standard output, one document a line")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    parser.add_argument("repository", help="directory of the repository")
+    parser.add_argument("repository", help="directory of the repository, or s3://BUCKET/PREFIX")
     return parser
 
 
@@ -259,7 +261,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> Place:
-    return RetryingStore(engine.open_store("local", {"path": os.path.abspath(options.repository)}))
+    return RetryingStore(open_address(options.repository, os.environ))
 
 
 def _open(options: argparse.Namespace) -> engine.Repository:

@@ -3,12 +3,14 @@
 from backups.models.backup import Backup, BackupPart, BackupState, BackupType, Mode, PartState, Trigger
 from backups.models.policy import Policy, VerifyLevel
 from backups.models.repository import Repository, RepositoryState
+from backups.models.schedule import Misfire, Schedule, ScheduleSlot, SlotState
 from backups.models.site import Site
 from backups.models.source import Source
 from backups.models.storage import Storage
 from backups.models.verification import Verification, VerificationState
 
 __all__ = [
-    "Backup", "BackupPart", "BackupState", "BackupType", "Mode", "PartState", "Policy", "Repository",
-    "RepositoryState", "Site", "Source", "Storage", "Trigger", "Verification", "VerificationState", "VerifyLevel",
+    "Backup", "BackupPart", "BackupState", "BackupType", "Misfire", "Mode", "PartState", "Policy", "Repository",
+    "RepositoryState", "Schedule", "ScheduleSlot", "Site", "SlotState", "Source", "Storage", "Trigger", "Verification",
+    "VerificationState", "VerifyLevel",
 ]  # fmt: skip

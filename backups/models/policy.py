@@ -23,21 +23,24 @@ class VerifyLevel(models.IntegerChoices):
 class Policy(models.Model):
     """A promise: how long points are kept, how often they are proved, how much loss and downtime is allowed.
 
-    Retention counts are points to keep of each step, 0 = none of that step. Nothing expires by itself in this version,
-    whatever they say: they are stored, like the copies, restore tests and targets.
+    Retention counts are points to keep of each step, 0 = none of that step; what any of the rules keeps stays, and
+    without any rule nothing expires. Copies, restore tests and targets are stored only.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)
     description = models.TextField(_("description"), blank=True)
 
-    keep_last = models.PositiveSmallIntegerField(_("keep last"), default=0, help_text=NOT_APPLIED)
-    keep_hourly = models.PositiveSmallIntegerField(_("keep hourly"), default=0, help_text=NOT_APPLIED)
-    keep_daily = models.PositiveSmallIntegerField(_("keep daily"), default=0, help_text=NOT_APPLIED)
-    keep_weekly = models.PositiveSmallIntegerField(_("keep weekly"), default=0, help_text=NOT_APPLIED)
-    keep_monthly = models.PositiveSmallIntegerField(_("keep monthly"), default=0, help_text=NOT_APPLIED)
-    keep_yearly = models.PositiveSmallIntegerField(_("keep yearly"), default=0, help_text=NOT_APPLIED)
-    retention_days = models.PositiveIntegerField(_("retention (days)"), null=True, blank=True, help_text=NOT_APPLIED)
+    keep_last = models.PositiveSmallIntegerField(_("keep last"), default=0)
+    keep_hourly = models.PositiveSmallIntegerField(_("keep hourly"), default=0)
+    keep_daily = models.PositiveSmallIntegerField(_("keep daily"), default=0)
+    keep_weekly = models.PositiveSmallIntegerField(_("keep weekly"), default=0)
+    keep_monthly = models.PositiveSmallIntegerField(_("keep monthly"), default=0)
+    keep_yearly = models.PositiveSmallIntegerField(_("keep yearly"), default=0)
+    retention_days = models.PositiveIntegerField(
+        _("retention (days)"), null=True, blank=True,
+        help_text=_("Points younger than this stay; counted back from the newest point of the source."),
+    )  # fmt: skip
     immutable_days = models.PositiveIntegerField(_("immutable for (days)"), default=0)
     required_copies = models.PositiveSmallIntegerField(_("required copies"), default=1, help_text=NOT_APPLIED)
 

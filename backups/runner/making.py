@@ -23,11 +23,11 @@ def probe(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
     store = places.store(job["store"])
     if job.get("create"):
         store.create()
-    capabilities = store.capabilities()
-    if not capabilities.writable:
+    if not store.capabilities().writable:
         raise StoreReadOnly(f"{store.describe()} is read-only; make it writable or choose another place.")
     _round_trip(store, f"probe/{secrets.token_hex(16)}")
-    return {"place": store.describe(), "capabilities": asdict(capabilities)}
+    learned = store.capabilities()  # once more: of some places only writing tells what they can do
+    return {"place": store.describe(), "capabilities": asdict(learned)}
 
 
 def _round_trip(store: RetryingStore, name: str) -> None:

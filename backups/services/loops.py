@@ -34,8 +34,10 @@ def expected(source: Source) -> Repository | None:
 
 def _directory(storage: Storage) -> Path | None:
     backend = STORAGES.load(storage.kind)
-    path = backend.store_options(STORAGES.options(storage.kind, storage.options)).get("path")
-    return Path(path) if backend.bound_to_node and path else None
+    if not backend.bound_to_node:
+        return None
+    path = backend.store_options(STORAGES.options(storage.kind, {**storage.options, **storage.secrets})).get("path")
+    return Path(path) if path else None
 
 
 def _covers(source: Source, place: Path) -> bool:

@@ -19,7 +19,7 @@ def create(name: str, *, by: Actor, **fields: Any) -> Policy:
     """Add a policy; fields are the model's. Invalid names every wrong field, Refused when the name is taken."""
     policy = Policy(name=name)
     configured.lay_over(policy, fields, allowed=CHANGEABLE)
-    saving.checked(policy)
+    _check(policy)
     with transaction.atomic():
         saving.write(policy)
         record("policy.create", policy, by=by, **fields)
@@ -30,7 +30,7 @@ def update(policy: Policy, *, by: Actor, **changes: Any) -> Policy:
     """Change some fields; Invalid names every wrong one."""
     before = {name: getattr(policy, name) for name in changes if name in CHANGEABLE}
     configured.lay_over(policy, changes, allowed=CHANGEABLE)
-    saving.checked(policy)
+    _check(policy)
     with transaction.atomic():
         saving.write(policy, changes)
         record("policy.update", policy, by=by, before=before, after=changes)
@@ -44,3 +44,10 @@ def keep_days(days: int, *, by: Actor) -> Policy:
     name = f"keep {days} days" if days > 1 else "keep 1 day"
     known = Policy.objects.filter(name=name, retention_days=days).first()
     return known or create(name, by=by, retention_days=days)
+
+
+def _check(policy: Policy) -> None:
+    saving.checked(policy)
+    if policy.retention_days == 0:
+        sentence = "0 days would keep nothing; give at least 1, or leave it empty so that nothing expires by its age."
+        raise Invalid(sentence, errors={"retention_days": sentence})

@@ -12,11 +12,14 @@ from aihub_backup.core.failures import Invalid, Refused
 _UNCHECKED = ("secrets", "state")  # sealed, and moved by move_to alone
 
 
-def checked(row: models.Model) -> None:
-    """Invalid with a sentence for each wrong field; Refused (“name-taken”) when the name is another row's."""
+def checked(row: models.Model, *, besides: Iterable[str] = ()) -> None:
+    """Invalid with a sentence for each wrong field; Refused (“name-taken”) when the name is another row's.
+
+    `besides` are fields that the caller fills in later.
+    """
     names = {field.name for field in row._meta.get_fields()}
     try:
-        row.full_clean(exclude=names & set(_UNCHECKED))
+        row.full_clean(exclude=names & {*_UNCHECKED, *besides})
     except ValidationError as error:
         raise _refusal(row, error) from None
 

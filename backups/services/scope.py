@@ -27,6 +27,13 @@ def mode(kind: BackupType) -> Mode:
     return _MODES.get(kind, Mode.FULL)
 
 
+def check(kind: BackupType, named: Sequence[Source], family: str) -> None:
+    """Would these words be understood by `choose`? Raises what it would raise, but needs no source in service."""
+    kinds = _kinds(kind, family)
+    for source in named:
+        _must_fit(source, kinds, kind, family)
+
+
 def choose(
     kind: BackupType, named: Sequence[Source] | None, family: str, within: QuerySet[Source] | None
 ) -> list[Source]:
@@ -45,6 +52,13 @@ def choose(
     return chosen
 
 
+def reached(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Source]:
+    """The sources in service that a run over `within` would take; none is fine."""
+    kinds = _kinds(kind, family)
+    rows = within.filter(enabled=True, archived_at=None)
+    return list(_complete(rows if kinds is None else rows.filter(kind__in=kinds)))
+
+
 def _kinds(kind: BackupType, family: str) -> tuple[str, ...] | None:
     """The strategy kinds that may take part; None: every kind."""
     if family and family not in FAMILIES:
@@ -61,8 +75,7 @@ def _kinds(kind: BackupType, family: str) -> tuple[str, ...] | None:
 def _in_service(
     kinds: tuple[str, ...] | None, within: QuerySet[Source] | None, kind: BackupType, family: str
 ) -> list[Source]:
-    rows = (Source.objects.all() if within is None else within).filter(enabled=True, archived_at=None)
-    found = list(_complete(rows if kinds is None else rows.filter(kind__in=kinds)))
+    found = reached(kind, family, Source.objects.all() if within is None else within)
     if not found:
         raise Refused(_nothing(kinds, kind, family), code="source-not-ready")
     return found

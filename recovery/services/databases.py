@@ -21,6 +21,7 @@ from backups.services import sources
 from backups.services.running import perform, workdir
 from backups.strategies.base import DatabaseStrategy
 from recovery.models import Recovery
+from recovery.services import stages
 from recovery.services.running import Run, Share
 
 ROOM = 1.05  # of the files' size has to be free where they are laid down
@@ -73,6 +74,8 @@ class DatabaseRun(Run):
         recovery.tree_inode = ""
         recovery.save(update_fields=["stage", "tree_inode"])
         with workdir(str(recovery.pk)) as self._files:
+            found = os.stat(self._files)
+            self.place = stages.Stage(self._files, found.st_dev, found.st_ino)
             try:
                 yield
             finally:

@@ -89,6 +89,7 @@ class Run:
     """One attempt."""
 
     SHARES: ClassVar[int] = 0  # of the progress; 0: as many as there are parts
+    place: stages.Stage  # from stage() on
 
     def __init__(self, recovery: Recovery, lease: Lease) -> None:
         self.recovery, self.lease = recovery, lease
@@ -112,7 +113,7 @@ class Run:
         recovery.stage = stages.place(recovery.target_path, recovery.pk, self.lease.epoch)
         recovery.tree_inode = ""
         recovery.save(update_fields=["stage", "tree_inode"])
-        stages.make(recovery.stage, directories=any(part.place for part in self.parts))
+        self.place = stages.make(recovery.stage, directories=any(part.place for part in self.parts))
         try:
             yield
         finally:
@@ -157,7 +158,7 @@ class Run:
         place = targets.judge_here(self.recovery.target_path, self.recovery.node)
         self.lease.commit_guard()
         self._remember_tree()
-        stages.publish(self.recovery.stage, place)
+        stages.publish(self.place, place)
         self.close()
 
     def close(self) -> None:
@@ -167,7 +168,7 @@ class Run:
     def _remember_tree(self) -> None:
         """Only of this attempt's stage: one that was suspended too long must not overwrite what its successor told."""
         own = Recovery.objects.filter(pk=self.recovery.pk, stage=self.recovery.stage)
-        own.update(tree_inode=stages.identity(self.recovery.stage))
+        own.update(tree_inode=stages.identity(self.place))
 
     # --- the runner's part ---
 
@@ -187,7 +188,10 @@ class Run:
 
     def _restore(self, part: RecoveryPart, number: int) -> None:
         oddities: list[dict[str, Any]] = []
-        job = {"job": "restore", "snapshot": part.part.snapshot_id, "target": self._place(part), **self._selected(part)}
+        job = {
+            "job": "restore", "snapshot": part.part.snapshot_id, "target": self._place(part),
+            "stage": self.place.told(), **self._selected(part),
+        }  # fmt: skip
         result = self._perform(number, job, part, partial(_collect, oddities))
         part.stats = {name: value for name, value in result.items() if name not in ("target", "leaves", "current")}
         part.item_errors, part.restored_at = oddities, timezone.now()
@@ -196,6 +200,7 @@ class Run:
     def _validate(self, part: RecoveryPart, number: int) -> list[dict[str, Any]]:
         job = {
             "job": "validate", "snapshot": part.part.snapshot_id, "target": self._place(part),
+            "stage": self.place.told(),
             "kind": part.part.source.kind, "facts": part.part.facts, "lost": part.stats.get("failed", 0),
             "bytes": part.stats.get("bytes"), "whole": not self.recovery.include and not self.recovery.exclude,
             **self._selected(part),

@@ -28,7 +28,9 @@ OPERATIONS = {
     "policy_create", "policy_get", "policy_list", "recover_cancel", "recover_create", "recover_get", "recover_list",
     "recover_log", "recover_rollback", "recover_status", "repository_accept_history", "repository_create",
     "repository_get", "repository_list", "repository_prove_kit", "repository_waive_kit", "source_archive",
-    "source_change", "source_create", "source_get", "source_list", "source_pause", "source_resume", "source_test",
+    "schedule_change", "schedule_create", "schedule_delete", "schedule_enable", "schedule_get", "schedule_list",
+    "schedule_run", "source_change", "source_create", "source_get", "source_list", "source_pause", "source_resume",
+    "source_test",
     "storage_change", "storage_create", "storage_get", "storage_list", "storage_test", "token_create", "token_get",
     "token_list", "token_revoke", "verification_cancel", "verification_list", "verification_status",
 }  # fmt: skip

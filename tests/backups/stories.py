@@ -10,6 +10,7 @@ from aihub_backup.core.models import AuditEvent, Job
 from aihub_backup.core.models.job import JobState
 from backups import engine
 from backups.models import Backup, BackupPart, Repository
+from backups.services import storages
 
 
 def work() -> int:
@@ -40,7 +41,8 @@ def part_of(backup: Backup) -> BackupPart:
 def opened(repository: Repository) -> engine.Repository:
     """The repository as the engine sees it, without any cache."""
     repository.refresh_from_db()
-    store = engine.open_store("local", {"path": repository.storage.options["path"]})
+    spec = storages.store_spec(repository.storage)
+    store = engine.open_store(spec["kind"], spec["options"])
     return engine.Repository.open(store, engine.Secret.keyfile(base64.b64decode(repository.secrets["keyfile"])))
 
 

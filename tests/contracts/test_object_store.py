@@ -23,11 +23,14 @@ from backups.engine.stores.memory import MemoryStore
 from backups.engine.stores.metered import MeteredStore
 from backups.engine.stores.retrying import Patience, RetryingStore
 from tests.faults import FaultyStore
+from tests.servers import s3
 
 # A place that is made anew for each test, by the folder it may use.
 PLACES: dict[str, Callable[[Path], Place]] = {
     "memory": lambda folder: open_store("memory", {}),
     "local": lambda folder: open_store("local", {"path": str(folder / "store")}),
+    "s3": lambda folder: s3.started().place(),
+    "s3, checksums required": lambda folder: s3.started().place(checksums="required"),
 }
 
 

@@ -229,7 +229,7 @@ def _succeeds(store: FaultyStore, name: str) -> bool:
 
 
 def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(EngineError, match="There is no storage kind 'tape'; choose one of local, memory"):
+    with pytest.raises(EngineError, match="There is no storage kind 'tape'; choose one of local, s3, memory"):
         open_store("tape", {})
 
 

@@ -65,6 +65,7 @@ class Endpoint(APIView):
     parser_classes = (JsonParser,)
     renderer_classes = (JSONRenderer,)
     metadata_class = None
+    volatile: tuple[str, ...] = ()  # members that change though nobody changed the row: no part of its version
     given: dict[str, Any]
     asked: dict[str, Any]
 
@@ -94,7 +95,8 @@ class Endpoint(APIView):
         final["Cache-Control"] = "no-store"
         operation = operation_of(self, str(request.method))
         if operation is not None and operation.tagged and final.status_code == 200:
-            return _conditional(request, final)
+            final["ETag"] = self._version(final.data)
+            return final if self.volatile else _conditional(request, final)
         return final
 
     # --- answers ---
@@ -139,10 +141,13 @@ class Endpoint(APIView):
         wanted = self.request.headers.get("If-Match")
         if wanted is None or wanted.strip() == "*":
             return
-        if etag(present) not in parse_etags(wanted):
+        if self._version(present) not in parse_etags(wanted):
             raise Refused(
                 "Somebody changed this since you read it; read it again and repeat the change.", code="version-mismatch"
             )
+
+    def _version(self, data: Any) -> str:
+        return etag({name: value for name, value in data.items() if name not in self.volatile})
 
     def _cut(self, data: dict[str, Any]) -> dict[str, Any]:
         fields = self.asked.get("fields")
@@ -178,10 +183,8 @@ def etag(data: Any) -> str:
 
 
 def _conditional(request: Request, response: Response) -> Response:
-    version = etag(response.data)
-    if version in parse_etags(request.headers.get("If-None-Match", "")):
+    if response["ETag"] in parse_etags(request.headers.get("If-None-Match", "")):
         response.status_code, response.data = 304, None
-    response["ETag"] = version
     return response
 
 

@@ -199,7 +199,7 @@ def _headers(answers: Answers, tagged: bool, method: str) -> list[OpenApiParamet
 
 
 # A repeated POST may come too early, or with another body.
-_MORE = {"post": (409, 413, 415, 422), "patch": (413, 415)}
+_MORE = {"post": (409, 413, 415, 422), "patch": (413, 415), "put": (413, 415)}
 
 _WORDS = {
     200: "Done, or the present state.", 201: "Made.", 202: "Accepted; the work goes on.", 204: "Done.",

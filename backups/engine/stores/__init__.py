@@ -12,6 +12,7 @@ from backups.engine.store import Place
 # Modules are imported on first use: a client library is loaded only by those who need it.
 KINDS: Mapping[str, tuple[str, str]] = {
     "local": ("backups.engine.stores.local", "LocalStore"),
+    "s3": ("backups.engine.stores.s3", "S3Store"),
     "memory": ("backups.engine.stores.memory", "MemoryStore"),
 }
 

@@ -28,8 +28,9 @@ def file_name(database: str) -> str:
 
 
 def dump_in(directory: str, facts: Mapping[str, Any]) -> str:
-    """The dump's path."""
-    return os.path.join(directory, str(facts["dump"]))
+    """The dump's path, also for the programs we start: a directory known by a handle is ours, not theirs."""
+    ours = directory.replace("/proc/self/", f"/proc/{os.getpid()}/", 1)
+    return os.path.join(ours, str(facts["dump"]))
 
 
 def counts_in(directory: str) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""Schedules, with what becomes of their slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timesince import timeuntil
+from django.utils.translation import gettext_lazy as _
+
+from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Failure
+from backups.admin.base import AddableAdmin
+from backups.models import Schedule, Trigger
+from backups.services import cron, schedules
+
+SWITCH = ("enabled", "disabled_reason")
+NEWEST = 10
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(AddableAdmin):
+    """When backups are made by themselves."""
+
+    list_display = ("name", "type", "in_words", "timezone", "next_run", "newest_slot", "policy", "environment",
+                    "enabled")  # fmt: skip
+    list_filter = ("enabled", "type", "environment", "policy", "misfire")
+    list_select_related = ("policy", "environment")
+    search_fields = ("name", "=id", "cron_expression", "sources__name")
+    autocomplete_fields = ("sources", "policy", "environment")
+    editable = (*schedules.CHANGEABLE, *SWITCH)
+    shown: ClassVar[tuple[str, ...]] = ("in_words", "next_runs", "newest_slots", "created_at", "updated_at")
+    actions = ("run_now",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Running needs the permission to run backups; deleting many at once is not offered."""
+        found = dict(super().get_actions(request))
+        found.pop("delete_selected", None)
+        return found if request.user.has_perm("backups.run_backup") else {}
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """What may be set, then what follows from it. A new one begins enabled."""
+        return [*self.editable, *self.shown] if obj else list(schedules.CHANGEABLE)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The ordinary permission: no backup goes with it."""
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+    # --- deeds ---
+
+    def add(self, by: Actor, values: Mapping[str, Any]) -> Schedule:
+        """A new one."""
+        return schedules.create(by=by, **values)
+
+    def change(self, row: Schedule, by: Actor, changes: Mapping[str, Any]) -> None:
+        """Another time, other sources, on or off."""
+        plain = {name: value for name, value in changes.items() if name not in SWITCH}
+        if plain:
+            schedules.change(row, by=by, **plain)
+        if changes.get("enabled") is True:
+            schedules.enable(row, by=by)
+        elif changes.get("enabled") is False:
+            schedules.disable(row, by=by, reason=changes.get("disabled_reason", ""))
+
+    def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
+        """The service has written the sources already."""
+
+    def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
+        """Through the service; the page has asked whether it is meant."""
+        schedules.delete(obj, by=Actor.of(request.user), confirm=True)
+
+    @admin.action(description=_("Run now"), permissions=["view"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
+        """A backup of each that is ticked."""
+        for schedule in queryset:
+            try:
+                made = schedules.run_now(schedule, by=Actor.of(request.user), trigger=Trigger.CONSOLE)
+                messages.success(request, f"“{schedule}”: the backup {made.pk} was asked for.")
+            except Failure as failure:
+                messages.error(request, f"“{schedule}”: {failure.message}")
+
+    # --- showing ---
+
+    @admin.display(description=_("in words"))
+    def in_words(self, schedule: Schedule) -> str:
+        """The expression for people."""
+        return cron.in_words(schedule.cron_expression)
+
+    @admin.display(description=_("next run"))
+    def next_run(self, schedule: Schedule) -> str:
+        """The next moment."""
+        found = _told(schedule, 1)
+        return found[0] if found else "–"
+
+    @admin.display(description=_("next runs"))
+    def next_runs(self, schedule: Schedule) -> SafeString | str:
+        """The next five, in the schedule's zone."""
+        return _lines(_told(schedule, 5)) or str(_("none: the schedule is disabled"))
+
+    @admin.display(description=_("newest slot"))
+    def newest_slot(self, schedule: Schedule) -> str:
+        """What became of it."""
+        slot = schedule.slots.first()
+        return f"{slot.get_state_display()}, {slot.due_at:%Y-%m-%d %H:%M} UTC" if slot else "–"
+
+    @admin.display(description=_("newest slots"))
+    def newest_slots(self, schedule: Schedule) -> SafeString | str:
+        """What became of the last ones, and why."""
+        rows = schedule.slots.all()[:NEWEST]
+        lines = [f"{slot.due_at:%Y-%m-%d %H:%M} UTC: {slot.get_state_display()} {slot.note}".strip() for slot in rows]
+        return _lines(lines) or "–"
+
+
+def _told(schedule: Schedule, count: int) -> list[str]:
+    """Absolute first, relative second: the reader's clock may be another one."""
+    now = timezone.now()
+    moments = schedules.next_runs(schedule, count)
+    return [f"{at.astimezone(schedule.zone):%a %Y-%m-%d %H:%M %Z} (in {timeuntil(at, now)})" for at in moments]
+
+
+def _lines(lines: list[str]) -> SafeString:
+    return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
