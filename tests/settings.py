@@ -32,6 +32,7 @@ def _remove(home: str, owner: int) -> None:
 os.environ["AIHUB_HOME"] = _home()
 os.environ.setdefault("AIHUB_NODE", "testnode")
 os.environ["AIHUB_ENV_FILE"] = os.devnull
+os.environ.setdefault("AIHUB_TOOL_DIRS", f"/usr:{sys.prefix}:{tempfile.gettempdir()}")  # the tests' own servers
 os.environ.setdefault("AIHUB_LOG_LEVEL", "WARNING")
 
 from aihub_backup.settings import *  # noqa: E402,F403  # the environment above must be there first; settings are names

@@ -25,6 +25,7 @@ from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.core import jobs
 from aihub_backup.core.models import Job, Node
 from tests.cli.console import command
+from tests.servers import postgresql
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_worker")]
 
@@ -103,6 +104,25 @@ def test_it_backs_up_verifies_restores_and_shows_it(terminal: Terminal, tmp_path
     assert [row["id"] for row in terminal.asks("backup", "list", "--status", "failed")] == []
 
 
+def test_it_brings_a_database_back_beside_itself(terminal: Terminal, tmp_path: Path) -> None:
+    server = postgresql.started(18)
+    database, name = server.database("CREATE TABLE orders AS SELECT generate_series(1, 300)"), server.new_name()
+    options = {key: str(value) for key, value in server.options(database).items() if key != "password"}
+    (tmp_path / "password").write_text(postgresql.PASSWORD)
+    words = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+    secret = ("--secret-file", f"password={tmp_path / 'password'}")
+    terminal.asks("source", "add", "orders", "--kind", "postgresql", *words, *secret)
+
+    backup = terminal.asks("backup", "run", "orders", "--wait")
+    recovery = terminal.asks("restore", "orders", "--to-database", name, "--wait")
+
+    assert (backup["status"], recovery["status"]) == ("completed", "completed")
+    assert recovery["target"] == f"postgresql://127.0.0.1:{server.port}/{name}"
+    assert server.rows("SELECT count(*) FROM orders", name) == [(300,)]
+    for done in (database, name):
+        server.drop(done)
+
+
 def test_it_restores_what_matches_some_parts_or_a_moment(terminal: Terminal, tmp_path: Path) -> None:
     backup = terminal.asks("backup", "run", "--wait")["id"]
 
@@ -153,6 +173,7 @@ def test_it_shows_the_kit_once_when_no_file_is_named(terminal: Terminal, tmp_pat
         (("backup", "run", "nobody"), Exit.NOT_FOUND, "There is no source “nobody”."),
         (("backup", "run", "--type", "sideways"), Exit.USAGE, "There is no backup type “sideways”"),
         (("restore", "--to", "/tmp/x"), Exit.USAGE, "say what to restore"),
+        (("restore", "data", "--to", "/tmp/x", "--make-roles"), Exit.USAGE, "belongs to --to-database"),
         (("restore", "data", "--to", "/srv/x"), Exit.USAGE, "there is no recovery point"),
         (("restore", "data", "--at", "soon", "--to", "/tmp/x"), Exit.USAGE, "is not a time like"),
         (("restore", "data", "--at", "2026-11-22T07:41:30", "--to", "/tmp/x"), Exit.USAGE, "has no offset"),

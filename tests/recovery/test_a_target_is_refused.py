@@ -48,7 +48,7 @@ def refusal_of(by: Actor, backup: Backup, path: str | Path) -> Refused:
         ("/snap/x", "belongs to the operating system"),
         (f"{settings.BASE_DIR}/backups/new", "the console's own program"),
         (f"{sys.prefix}/new", "the console's own program"),
-        (str(settings.BASE_DIR.parent), "the console's own program"),
+        (str(settings.BASE_DIR), "the console's own program"),
         ("/srv/.aihub-recovery-x", "as unfinished work does"),
         ("/root/.ssh", "hidden in a home directory"),
         ("/home/olivia/.config/autostart", "hidden in a home directory"),
