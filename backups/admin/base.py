@@ -9,6 +9,8 @@ from django.contrib import admin, messages
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from unfold.admin import ModelAdmin as UnfoldAdmin
+from unfold.admin import TabularInline as UnfoldInline
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
     _TabularInline = admin.TabularInline[Any, Any]
 else:
-    _ModelAdmin = admin.ModelAdmin  # takes no type parameters at run time
-    _TabularInline = admin.TabularInline
+    _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
+    _TabularInline = UnfoldInline
 
 
 class ServiceAdmin(_ModelAdmin):
@@ -102,6 +104,8 @@ class ReadOnlyInline(_TabularInline):
 
     can_delete = False
     extra = 0
+    tab = True
+    hide_title = True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody."""
