@@ -50,7 +50,10 @@ NAVIGATION: list[dict[str, Any]] = [
     {
         "title": _("Recover"),
         "items": [
-            # new
+            {
+                "title": _("New recovery"), "icon": "settings_backup_restore",
+                "link": reverse_lazy("admin:recovery_recovery_new"), "permission": _may("recovery.request_recovery"),
+            },
             _item(_("Recoveries"), "history", "recovery", "recovery"),
         ],
     },
