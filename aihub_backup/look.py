@@ -30,6 +30,23 @@ def _style(_request: HttpRequest) -> str:
     return static("aihub/console.css")
 
 
+def _icon(_request: HttpRequest) -> str:
+    return static("aihub/icon.svg")
+
+
+def _only(name: str) -> Callable[[HttpRequest], bool]:
+    """Is this the page that is open? An address may begin like another one's."""
+
+    def asked(request: HttpRequest) -> bool:
+        return bool(request.resolver_match and request.resolver_match.url_name == name)
+
+    return asked
+
+
+def _recoveries(request: HttpRequest) -> bool:
+    return request.path.startswith("/admin/recovery/") and not _only("recovery_recovery_new")(request)
+
+
 _OVERVIEW = {"title": _("Overview"), "icon": "monitoring", "link": reverse_lazy("admin:index")}
 
 NAVIGATION: list[dict[str, Any]] = [
@@ -53,8 +70,9 @@ NAVIGATION: list[dict[str, Any]] = [
             {
                 "title": _("New recovery"), "icon": "settings_backup_restore",
                 "link": reverse_lazy("admin:recovery_recovery_new"), "permission": _may("recovery.request_recovery"),
+                "active": _only("recovery_recovery_new"),
             },
-            _item(_("Recoveries"), "history", "recovery", "recovery"),
+            {**_item(_("Recoveries"), "history", "recovery", "recovery"), "active": _recoveries},
         ],
     },
     {
@@ -89,6 +107,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_BACK_BUTTON": True,
     "BORDER_RADIUS": "6px",
     "STYLES": [_style],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _icon}],
     "COLORS": {
         "primary": {
             "50": "oklch(97.7% .014 236)", "100": "oklch(95.1% .026 236)", "200": "oklch(90.1% .058 236)",

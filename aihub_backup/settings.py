@@ -249,10 +249,10 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not _collected
 MEDIA_ROOT = AIHUB_HOME / "media"
 
-UNFOLD = look.UNFOLD
+UNFOLD, FORMAT_MODULE_PATH = look.UNFOLD, "aihub_backup.formats"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
-LOCALE_PATHS = [BASE_DIR / "locale"]
+LOCALE_PATHS = [BASE_DIR / "locale", BASE_DIR / "locale" / "frame"]  # our words; those of unfold, which has none
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -56,7 +56,9 @@ def moment(at: datetime | None) -> SafeString | str:
     if at is None:
         return NOTHING
     local = timezone.localtime(at)
-    return format_html('{}<span class="aside">{}</span>', f"{local:%Y-%m-%d %H:%M %Z}", relative(at))
+    return format_html(
+        '<span class="keep">{}</span><span class="aside">{}</span>', f"{local:%Y-%m-%d %H:%M %Z}", relative(at)
+    )
 
 
 def relative(at: datetime) -> str:

@@ -91,13 +91,14 @@ def _what_a_deletion_means(row: Backup) -> str:
 class BackupAdmin(LookingAdmin):
     """Runs and the recovery points they left."""
 
-    list_display = ("standing", "asked", "of", "type", "size", "stored", "took", "verified", "trigger",
+    list_display = ("standing", "asked", "of", "kind", "size", "stored", "took", "verified", "trigger",
                     "requested_by_name", "held")  # fmt: skip
     list_display_links = ("asked",)
     list_filter = ("state", "type", "trigger", "environment", ("hold_until", admin.EmptyFieldListFilter))
     list_select_related = ("environment",)
     search_fields = ("label", "=id", "parts__source__name", "requested_by_name")
     date_hierarchy = "created_at"
+    hidden = ("requested_by_kind", "requested_by_id")
     actions = ("verify_ticked",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
     empty_words = gettext_lazy("Nothing was backed up yet. Open a source and press “Back up now”, or make a schedule.")
     deeds: ClassVar[tuple[Deed, ...]] = (
@@ -170,6 +171,11 @@ class BackupAdmin(LookingAdmin):
         """Its sources, then the label."""
         names = ", ".join(sorted(part.source.name for part in backup.parts.all())) or showing.NOTHING
         return format_html('{}<span class="aside">{}</span>', names, backup.label) if backup.label else names
+
+    @admin.display(description=gettext_lazy("type"), ordering="type")
+    def kind(self, backup: Backup) -> str:
+        """In one word."""
+        return backup.get_type_display().partition(":")[0].partition("：")[0]
 
     @admin.display(description=gettext_lazy("size"))
     def size(self, backup: Backup) -> str:
@@ -266,6 +272,7 @@ class VerificationAdmin(DeedAdmin):
     list_select_related = ("part__source", "part__backup", "storage", "job")
     search_fields = ("=id", "=part__id", "part__source__name")
     date_hierarchy = "created_at"
+    hidden = ("requested_by_kind", "requested_by_id")
     empty_words = gettext_lazy(
         "Nothing was verified yet. Open a backup and press “Verify”, or let a policy ask for it."
     )

@@ -72,6 +72,7 @@ class LookingAdmin(DeedAdmin):
         """A page about the backup, with the way to the others."""
         shared = {
             **self.admin_site.each_context(request), "title": str(backup), "opts": self.opts, "backup": backup,
+            "original": backup,
             "views": self.views(request, backup), "here": name,
         }  # fmt: skip
         return render(request, f"aihub/backup_{name}.html", {**shared, **facts})

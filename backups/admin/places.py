@@ -67,7 +67,7 @@ class StorageAdmin(DeedAdmin):
 
     def beside(self, request: HttpRequest, row: Storage) -> dict[str, Any]:
         """What the last test found out."""
-        found = [(_spoken(name), value) for name, value in row.capabilities.items()]
+        found = [(_spoken(name), _told(name, value)) for name, value in row.capabilities.items()]
         return {"above": ["aihub/storage.html"], "found": found, "place": storages.place(row)}
 
     @admin.display(description=gettext_lazy("state"))
@@ -215,6 +215,10 @@ def used(**chosen: Any) -> dict[Any, tuple[int, int, int]]:
     rows = BackupPart.objects.filter(Q(state__in=STORED), **chosen).values_list("repository").order_by()
     told = rows.annotate(count=Count("pk"), added=Sum("stored_bytes"), whole=Sum("size_bytes"))
     return {key: (count, added or 0, whole or 0) for key, count, added, whole in told}
+
+
+def _told(name: str, value: object) -> object:
+    return showing.size(value) if name.endswith("bytes") else value
 
 
 def _spoken(name: str) -> str:

@@ -13,7 +13,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backups.models import BackupPart, Policy, RepositoryState, Source, Verification, VerificationState
+from backups.models import BackupPart, PartState, Policy, RepositoryState, Source, Verification, VerificationState
 from backups.models.backup import STORED
 
 RPO = timedelta(minutes=60)  # where no policy names a target
@@ -37,6 +37,7 @@ class Aspect(TextChoices):
     COPIES = "copies", gettext_lazy("Copies")
     TESTED = "tested", gettext_lazy("Restore-tested")
     KEYS = "keys", gettext_lazy("Recoverable keys")
+    RUN = "run", gettext_lazy("Last run")
 
 
 _WORST_FIRST = (Standing.CRITICAL, Standing.WARNING, Standing.PROTECTED)
@@ -49,6 +50,12 @@ class Finding:
     aspect: Aspect
     standing: Standing
     sentence: str
+
+    @property
+    def word(self) -> str:
+        """Passed, or how bad it is."""
+        words = {Standing.PROTECTED: _("passed"), Standing.WARNING: _("needs a look")}
+        return words.get(self.standing, _("failed"))
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,20 @@ class Verdict:
 def evaluate(sources: Sequence[Source], now: datetime | None = None) -> dict[UUID, Verdict]:
     """The verdict of each source, in a fixed number of queries however many there are. Policies should be fetched."""
     keys, moment = [source.pk for source in sources], now or timezone.now()
-    points, checks = _points(keys), _checks(keys)
+    points, checks, failures = _points(keys), _checks(keys), _failures(keys)
     return {
-        source.pk: _verdict(source, points.get(source.pk), checks.get(source.pk), moment) for source in sources
+        source.pk: _verdict(
+            source, points.get(source.pk), checks.get(source.pk), failures.get(source.pk), moment
+        ) for source in sources
     }  # fmt: skip
 
 
-def _verdict(source: Source, point: BackupPart | None, checked: Verification | None, now: datetime) -> Verdict:
+def _verdict(
+    source: Source, point: BackupPart | None, checked: Verification | None, failure: BackupPart | None, now: datetime
+) -> Verdict:
     found = tuple(_findings(source.policy, point, checked, now))
+    if failure is not None:
+        found = (*found, Finding(Aspect.RUN, Standing.WARNING, _failed(failure)))
     standing = next(one for one in _WORST_FIRST if any(finding.standing == one for finding in found))
     judged = standing if source.in_service else Standing.PAUSED
     return Verdict(judged, found, point, checked, _rpo(source.policy))
@@ -159,6 +172,10 @@ def _keys(point: BackupPart) -> Finding:
     return Finding(Aspect.KEYS, Standing.CRITICAL, told)
 
 
+def _failed(failure: BackupPart) -> str:
+    return _("The last run failed: %(why)s") % {"why": failure.error_message or failure.get_state_display()}
+
+
 def _rpo(policy: Policy | None) -> timedelta:
     minutes = policy.rpo_target_minutes if policy else None
     return timedelta(minutes=minutes) if minutes else RPO
@@ -194,3 +211,12 @@ def _checks(keys: Sequence[UUID]) -> dict[UUID, Verification]:
     found = Source.objects.filter(pk__in=keys).annotate(newest=Subquery(newest)).values_list("pk", "newest")
     wanted = {check: source for source, check in found if check is not None}
     return {wanted[check.pk]: check for check in Verification.objects.filter(pk__in=wanted)}
+
+
+def _failures(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
+    """The newest part of a source that ended, where it ended badly."""
+    ended = BackupPart.objects.filter(source=OuterRef("pk"), state__in=[*STORED, PartState.FAILED])
+    newest = ended.order_by("-created_at", "-pk").values("pk")[:1]
+    found = Source.objects.filter(pk__in=keys).annotate(newest=Subquery(newest)).values_list("newest", flat=True)
+    failed = BackupPart.objects.filter(pk__in=[*filter(None, found)], state=PartState.FAILED)
+    return {part.source_id: part for part in failed}
