@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 from kombu import Exchange, Queue
 
+from aihub_backup import look
 from aihub_backup.core import keys, logs, redaction
 from aihub_backup.core.variables import choice, flag, integer, read_file, seconds, secret, text, words
 
@@ -106,6 +107,7 @@ LOGIN_REDIRECT_URL = "admin:index"
 APPEND_SLASH = True
 
 INSTALLED_APPS = [
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -248,9 +250,10 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not _collected
 MEDIA_ROOT = AIHUB_HOME / "media"
 
+UNFOLD, FORMAT_MODULE_PATH = look.UNFOLD, "aihub_backup.formats"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
-LOCALE_PATHS = [BASE_DIR / "locale"]
+LOCALE_PATHS = [BASE_DIR / "locale", BASE_DIR / "locale" / "frame"]  # our words; those of unfold, which has none
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"

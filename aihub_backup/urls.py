@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from aihub_backup.core.api.routes import Nowhere
@@ -17,6 +19,7 @@ API_PARTS = ("recovery.api.urls", "backups.api.urls", "aihub_backup.core.api.url
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
+    path("language/", login_not_required(set_language), name="set_language"),  # also before the log-in
     path("admin/", admin.site.urls),
     path(API, include([path("backup/", include(part)) for part in API_PARTS])),
     path(f"{API}schema", SpectacularAPIView.as_view(), name="schema"),

@@ -11,6 +11,8 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from unfold.admin import ModelAdmin as UnfoldAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from aihub_backup.core import tokens
 from aihub_backup.core.audit import Actor, record
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
     _UserAdmin = UserAdmin[User]
 else:
-    _ModelAdmin = admin.ModelAdmin  # takes no type parameters at run time
+    _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
     _UserAdmin = UserAdmin
 
 
@@ -148,6 +150,10 @@ class ApiTokenAdmin(ReadOnlyAdmin):
 @admin.register(User)
 class PeopleAdmin(AuditedAdmin, _UserAdmin):
     """People, with what they may do."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's name
         """Somebody's new password; that it was set is written down with it."""

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from unfold.admin import ModelAdmin as UnfoldAdmin
+from unfold.admin import TabularInline as UnfoldInline
+from unfold.views import ChangeList as UnfoldList
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
@@ -16,9 +20,20 @@ from aihub_backup.core.failures import Failure
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
     _TabularInline = admin.TabularInline[Any, Any]
+    _ChangeList = ChangeList
 else:
-    _ModelAdmin = admin.ModelAdmin  # takes no type parameters at run time
-    _TabularInline = admin.TabularInline
+    _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
+    _TabularInline = UnfoldInline
+    _ChangeList = UnfoldList
+
+
+class PreparedList(_ChangeList):
+    """A list whose rows are completed all at once, so that no column asks the database for each row."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """The rows of this page."""
+        super().get_results(request)
+        self.result_list = self.model_admin.prepared(list(self.result_list))  # type: ignore[attr-defined]
 
 
 class ServiceAdmin(_ModelAdmin):
@@ -31,6 +46,16 @@ class ServiceAdmin(_ModelAdmin):
     editable: ClassVar[tuple[str, ...]] = ()
     hidden: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
+    list_per_page = 50
+    empty_words: ClassVar[Any] = ""  # what an empty list says, and what to do about it
+
+    def prepared(self, rows: list[Any]) -> list[Any]:
+        """Lay beside the rows of a page what its columns show, in a number of queries that does not grow with them."""
+        return rows
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Ours."""
+        return PreparedList
 
     def change(self, row: Any, by: Actor, changes: Mapping[str, Any]) -> None:
         """Do it: the service's door."""
@@ -102,6 +127,8 @@ class ReadOnlyInline(_TabularInline):
 
     can_delete = False
     extra = 0
+    tab = True
+    hide_title = True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody."""

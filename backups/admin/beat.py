@@ -10,8 +10,18 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.admin import (
+    ClockedScheduleAdmin,
+    CrontabScheduleAdmin,
+    IntervalScheduleAdmin,
+    PeriodicTaskAdmin,
+    PeriodicTaskForm,
+    SolarScheduleAdmin,
+    TaskSelectWidget,
+)
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from backups.models import Schedule
 
@@ -51,16 +61,44 @@ class _Owned:
     link = ""
 
 
-class OwnedTaskAdmin(_Owned, PeriodicTaskAdmin):  # type: ignore[misc]  # beat has no types
+class _TaskChoice(UnfoldAdminSelectWidget, TaskSelectWidget):  # type: ignore[misc]  # neither has types
+    """The registered tasks, looking like our other choices."""
+
+
+class _TaskForm(PeriodicTaskForm):  # type: ignore[misc]  # beat has no types
+    """Its form, with fields that look like ours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "task" in self.fields:
+            self.fields["task"].widget = UnfoldAdminTextInputWidget()
+        if "regtask" in self.fields:
+            self.fields["regtask"].widget = _TaskChoice()
+
+
+class OwnedTaskAdmin(_Owned, PeriodicTaskAdmin, ModelAdmin):  # type: ignore[misc]  # beat has no types
     """Tasks."""
 
+    form = _TaskForm
     link = "periodic_task"
 
 
-class OwnedCrontabAdmin(_Owned, CrontabScheduleAdmin):  # type: ignore[misc]  # beat has no types
+class OwnedCrontabAdmin(_Owned, CrontabScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # beat has no types
     """Crontabs."""
 
     link = "crontab"
+
+
+class IntervalAdmin(IntervalScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+    """Intervals."""
+
+
+class SolarAdmin(SolarScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+    """Moments of the sun."""
+
+
+class ClockedAdmin(ClockedScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+    """Single moments."""
 
 
 def _sentence(owner: Schedule) -> str:
@@ -70,6 +108,11 @@ def _sentence(owner: Schedule) -> str:
     )
 
 
-for _model, _page in ((PeriodicTask, OwnedTaskAdmin), (CrontabSchedule, OwnedCrontabAdmin)):
+PAGES: dict[Any, Any] = {
+    PeriodicTask: OwnedTaskAdmin, CrontabSchedule: OwnedCrontabAdmin, IntervalSchedule: IntervalAdmin,
+    SolarSchedule: SolarAdmin, ClockedSchedule: ClockedAdmin,
+}  # fmt: skip
+
+for _model, _page in PAGES.items():
     admin.site.unregister(_model)
     admin.site.register(_model, _page)

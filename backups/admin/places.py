@@ -1,55 +1,225 @@
-"""Storages, repositories and sources."""
+"""Storages and repositories."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q, Sum
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
-from backups.admin.base import ServiceAdmin
-from backups.models import Repository, Source, Storage
-from backups.services import sources, storages
+from aihub_backup.core.failures import Failure, Refused
+from backups.admin.deeds import Ask, Deed, DeedAdmin
+from backups.models import BackupPart, Repository, RepositoryState, Storage
+from backups.models.backup import STORED
+from backups.services import repositories, storages
+
+CHANGE = "backups.change_repository"
+NOTHING_KEPT = (0, 0, 0)
+CODE_BY_HAND = "____-____-____-____-____-____-____-____"  # it is stored nowhere, so it cannot be printed again
+
+
+def _test(ask: Ask) -> str:
+    storages.test(ask.row, by=ask.by)
+    if ask.row.test_error:
+        raise Refused(ask.row.test_error, code="storage-unreachable")
+    return _("“%(name)s” takes, gives back, lists and deletes what it is given.") % {"name": ask.row}
 
 
 @admin.register(Storage)
-class StorageAdmin(ServiceAdmin):
+class StorageAdmin(DeedAdmin):
     """Places that keep objects."""
 
-    list_display = ("name", "kind", "environment", "site", "node", "enabled", "tested_at", "test_error")
+    list_display = ("standing", "name", "kind", "environment", "site", "node", "stored", "points", "tested", "enabled")
+    list_display_links = ("name",)
     list_filter = ("kind", "enabled", "environment", "site", "node")
-    list_select_related = ("environment", "site", "node")
+    list_select_related = ("environment", "site", "node", "repository")
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "site")
     editable = ("name", "site", "environment", "enabled")
+    empty_words = gettext_lazy(
+        "Backups need a place. Add one in a terminal: ./aihub storage add disk --option path=/srv/backups"
+    )
+    deeds: ClassVar[tuple[Deed, ...]] = (
+        Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_storage", _test),
+    )
 
     def change(self, row: Storage, by: Actor, changes: Mapping[str, Any]) -> None:
         """Through the service."""
         storages.update(row, by=by, **changes)
 
+    def prepared(self, rows: list[Storage]) -> list[Storage]:
+        """With what lies in them."""
+        kept = used(repository__storage__in=rows)
+        for row in rows:
+            repository = getattr(row, "repository", None)
+            vars(row).update(kept=kept.get(repository.pk if repository else None, NOTHING_KEPT))
+        return rows
+
+    def beside(self, request: HttpRequest, row: Storage) -> dict[str, Any]:
+        """What the last test found out."""
+        found = [(_spoken(name), _told(name, value)) for name, value in row.capabilities.items()]
+        return {"above": ["aihub/storage.html"], "found": found, "place": storages.place(row)}
+
+    @admin.display(description=gettext_lazy("state"))
+    def standing(self, storage: Storage) -> SafeString:
+        """As the last test found it."""
+        if storage.test_error:
+            return showing.badge("failed", _("did not answer"))
+        return showing.badge("ok", _("up")) if storage.tested_at else showing.badge("idle", _("never tested"))
+
+    @admin.display(description=gettext_lazy("stored"))
+    def stored(self, storage: Storage) -> str:
+        """What the live points have added."""
+        return showing.size(vars(storage)["kept"][1])
+
+    @admin.display(description=gettext_lazy("points"))
+    def points(self, storage: Storage) -> int:
+        """How many could be restored from here."""
+        count: int = vars(storage)["kept"][0]
+        return count
+
+    @admin.display(description=gettext_lazy("last tested"), ordering="tested_at")
+    def tested(self, storage: Storage) -> SafeString | str:
+        """When."""
+        return showing.moment(storage.tested_at)
+
+
+# --- repositories ---------------------------------------------------------------------------------------------------
+
+
+def _kit(ask: Ask) -> HttpResponse:
+    return HttpResponseRedirect(reverse("admin:backups_repository_kit", args=[ask.row.pk]))
+
+
+def _waive(ask: Ask) -> str:
+    repositories.waive_kit(ask.row, reason=ask.given.get("reason", ""), by=ask.by)
+    return _("Backups into “%(name)s” are accepted without a proven kit; your word is in the audit log.") % {
+        "name": ask.row
+    }
+
+
+def _accept(ask: Ask) -> str:
+    repositories.accept_history(ask.row, reason=ask.given.get("reason", ""), by=ask.by)
+    return _("What the log of “%(name)s” says now is the truth from here on.") % {"name": ask.row}
+
+
+def _what_a_waiver_means(row: Repository) -> str:
+    told = _("Should this console be lost, nobody can be sure that anything in “%(name)s” can be read again.")
+    return told % {"name": row}
+
+
+def _what_acceptance_means(row: Repository) -> str:
+    told = _("The history of “%(name)s” changed from outside. Accepting it forgets what was known before, everywhere.")
+    return told % {"name": row}
+
 
 @admin.register(Repository)
-class RepositoryAdmin(ServiceAdmin):
+class RepositoryAdmin(DeedAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
-    list_display = ("name", "state", "storage", "engine_id", "codec", "level", "kit_proven_at", "created_at")
+    list_display = ("standing", "name", "storage", "kit", "points", "size", "stored", "codec", "created_at")
+    list_display_links = ("name",)
     list_filter = ("state", "codec")
     list_select_related = ("storage",)
     search_fields = ("name", "=engine_id", "=id")
+    empty_words = gettext_lazy(
+        "Make the first one in a terminal: ./aihub repository create main --storage disk --kit kit.txt"
+    )
+    deeds: ClassVar[tuple[Deed, ...]] = (
+        Deed("kit", gettext_lazy("Recovery kit…"), "key", CHANGE, _kit),
+        Deed("waive", gettext_lazy("Waive the kit"), "warning", CHANGE, _waive, lambda row: not row.kit_settled,
+             _what_a_waiver_means, danger=True),
+        Deed("accept", gettext_lazy("Accept the changed history"), "gavel", CHANGE, _accept,
+             lambda row: row.state == RepositoryState.TAMPERED, _what_acceptance_means, danger=True),
+    )  # fmt: skip
+
+    def prepared(self, rows: list[Repository]) -> list[Repository]:
+        """With what lies in them."""
+        kept = used(repository__in=rows)
+        for row in rows:
+            vars(row).update(kept=kept.get(row.pk, NOTHING_KEPT))
+        return rows
+
+    def get_urls(self) -> list[URLPattern]:
+        """The kit has a page of its own."""
+        view = self.admin_site.admin_view(self.kit_page)
+        return [path("<uuid:object_id>/kit/", view, name="backups_repository_kit"), *super().get_urls()]
+
+    def kit_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What to print, and the proof that the printed code opens the repository."""
+        row = self.seen(request, object_id)
+        if request.method == "POST":
+            return self._prove(request, row)
+        kit = repositories.RecoveryKit(row, row.engine_id or "", storages.place(row.storage), CODE_BY_HAND)
+        shared = {**self.admin_site.each_context(request), "title": _("Recovery kit"), "opts": self.opts}
+        return render(request, "aihub/kit.html", {**shared, "row": row, "kit": kit.text, "back": self.page_of(row)})
+
+    def _prove(self, request: HttpRequest, row: Repository) -> HttpResponse:
+        if not request.user.has_perm(CHANGE):
+            raise PermissionDenied(_("You need the permission “%(name)s” for this.") % {"name": CHANGE})
+        try:
+            repositories.prove_kit(row, request.POST.get("code", "").strip(), by=Actor.of(request.user))
+        except Failure as failure:
+            messages.error(request, failure.message)
+            return HttpResponseRedirect(request.path)
+        messages.success(
+            request, _("The printed code opens “%(name)s”. Keep the paper away from this machine.") % {"name": row}
+        )
+        return HttpResponseRedirect(self.page_of(row))
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def standing(self, repository: Repository) -> SafeString:
+        """May it be written to?"""
+        return showing.state(repository)
+
+    @admin.display(description=gettext_lazy("recovery kit"))
+    def kit(self, repository: Repository) -> SafeString:
+        """Proven, waived, or neither."""
+        if repository.kit_proven_at:
+            return showing.badge("ok", _("proven"))
+        return (
+            showing.badge("warning", _("waived"))
+            if repository.kit_waived_at
+            else showing.badge("failed", _("not proven"))
+        )
+
+    @admin.display(description=gettext_lazy("points"))
+    def points(self, repository: Repository) -> int:
+        """How many are in it."""
+        count: int = vars(repository)["kept"][0]
+        return count
+
+    @admin.display(description=gettext_lazy("protected data"))
+    def size(self, repository: Repository) -> str:
+        """What the points would be, each for itself."""
+        return showing.size(vars(repository)["kept"][2])
+
+    @admin.display(description=gettext_lazy("stored"))
+    def stored(self, repository: Repository) -> str:
+        """What they have added."""
+        return showing.size(vars(repository)["kept"][1])
 
 
-@admin.register(Source)
-class SourceAdmin(ServiceAdmin):
-    """What is protected."""
+def used(**chosen: Any) -> dict[Any, tuple[int, int, int]]:
+    """Of each repository: how many live points, the bytes they added, and their sizes together."""
+    rows = BackupPart.objects.filter(Q(state__in=STORED), **chosen).values_list("repository").order_by()
+    told = rows.annotate(count=Count("pk"), added=Sum("stored_bytes"), whole=Sum("size_bytes"))
+    return {key: (count, added or 0, whole or 0) for key, count, added, whole in told}
 
-    list_display = ("name", "kind", "environment", "node", "policy", "repository", "enabled", "tested_at", "test_error")
-    list_filter = ("kind", "enabled", ("archived_at", admin.EmptyFieldListFilter), "environment", "node", "policy")
-    list_select_related = ("environment", "node", "policy", "repository")
-    search_fields = ("name", "=id")
-    autocomplete_fields = ("environment", "policy", "repository")
-    editable = ("name", "environment", "tags", "policy", "repository", "enabled")
 
-    def change(self, row: Source, by: Actor, changes: Mapping[str, Any]) -> None:
-        """Through the service."""
-        sources.update(row, by=by, **changes)
+def _told(name: str, value: object) -> object:
+    return showing.size(value) if name.endswith("bytes") else value
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

@@ -6,22 +6,59 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Count
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core.audit import Actor
 from backups.admin.base import AddableAdmin
-from backups.models import Policy, Site
+from backups.models import Policy, Site, Source
 from backups.services import policies, sites
+
+STEPS = {
+    "keep_last": gettext_lazy("newest"), "keep_hourly": gettext_lazy("hourly"), "keep_daily": gettext_lazy("daily"),
+    "keep_weekly": gettext_lazy("weekly"), "keep_monthly": gettext_lazy("monthly"),
+    "keep_yearly": gettext_lazy("yearly"), "retention_days": gettext_lazy("days"),
+}  # fmt: skip
 
 
 @admin.register(Policy)
 class PolicyAdmin(AddableAdmin):
     """What protection means."""
 
-    list_display = ("name", "retention_days", "keep_daily", "keep_weekly", "keep_monthly", "verify_level",
-                    "required_copies", "rpo_target_minutes", "rto_target_minutes")  # fmt: skip
+    list_display = ("name", "applies_to", "keeps", "verify_level", "verify_interval_hours", "rpo_target_minutes",
+                    "rto_target_minutes", "immutable_days", "required_copies")  # fmt: skip
+    empty_words = gettext_lazy("A policy says how long points are kept and how old the newest one may be.")
     search_fields = ("name", "description")
     list_filter = ("verify_level",)
     editable = policies.CHANGEABLE
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """The RPO target is applied by the verdict about its sources."""
+        found = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "rpo_target_minutes" and found is not None:
+            found.help_text = _("A source whose newest restorable point is older counts as not protected; empty: 60.")
+        return found
+
+    def prepared(self, rows: list[Policy]) -> list[Policy]:
+        """With how many sources they are a promise to."""
+        told = dict(Source.objects.filter(policy__in=rows).values_list("policy").annotate(n=Count("pk")).order_by())
+        for row in rows:
+            vars(row).update(sources_count=told.get(row.pk, 0))
+        return rows
+
+    @admin.display(description=gettext_lazy("sources"))
+    def applies_to(self, policy: Policy) -> int:
+        """How many it is a promise to."""
+        count: int = vars(policy)["sources_count"]
+        return count
+
+    @admin.display(description=gettext_lazy("keeps"))
+    def keeps(self, policy: Policy) -> str:
+        """The rules in words."""
+        told = [f"{getattr(policy, name)} {words}" for name, words in STEPS.items() if getattr(policy, name)]
+        return ", ".join(told) or _("everything")
 
     def add(self, by: Actor, values: Mapping[str, Any]) -> Policy:
         """A new one."""

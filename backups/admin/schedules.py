@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timeuntil
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
+from backups.admin import charts
 from backups.admin.base import AddableAdmin
-from backups.models import Schedule, Trigger
+from backups.models import Schedule, ScheduleSlot, Trigger
 from backups.services import cron, schedules
 
 SWITCH = ("enabled", "disabled_reason")
@@ -29,8 +32,9 @@ NEWEST = 10
 class ScheduleAdmin(AddableAdmin):
     """When backups are made by themselves."""
 
-    list_display = ("name", "type", "in_words", "timezone", "next_run", "newest_slot", "policy", "environment",
+    list_display = ("name", "of", "type", "in_words", "timezone", "next_run", "newest_slot", "slots_dots", "policy",
                     "enabled")  # fmt: skip
+    empty_words = _("Backups are made by hand only. A schedule makes them by themselves, each slot once.")
     list_filter = ("enabled", "type", "environment", "policy", "misfire")
     list_select_related = ("policy", "environment")
     search_fields = ("name", "=id", "cron_expression", "sources__name")
@@ -82,11 +86,32 @@ class ScheduleAdmin(AddableAdmin):
         for schedule in queryset:
             try:
                 made = schedules.run_now(schedule, by=Actor.of(request.user), trigger=Trigger.CONSOLE)
-                messages.success(request, f"“{schedule}”: the backup {made.pk} was asked for.")
+                told = gettext("“%(name)s”: the backup %(id)s was asked for.")
+                messages.success(request, told % {"name": schedule, "id": made.pk})
             except Failure as failure:
                 messages.error(request, f"“{schedule}”: {failure.message}")
 
     # --- showing ---
+
+    def prepared(self, rows: list[Schedule]) -> list[Schedule]:
+        """With sources and newest slots."""
+        newest = ScheduleSlot.objects.order_by("-due_at", "-id")[:NEWEST]
+        prefetch_related_objects(rows, "sources", Prefetch("slots", newest, to_attr="newest"))
+        return rows
+
+    @admin.display(description=_("sources"))
+    def of(self, schedule: Schedule) -> str:
+        """Their names, or how they are chosen."""
+        named = ", ".join(sorted(source.name for source in schedule.sources.all()))
+        return named or ", ".join(f"{key}={value}" for key, value in schedule.tags.items()) or gettext("all it means")
+
+    @admin.display(description=_("last slots"))
+    def slots_dots(self, schedule: Schedule) -> SafeString:
+        """What became of the last ones."""
+        slots = getattr(schedule, "newest", [])
+        return charts.dots(
+            [(showing.tone(one.state), f"{one.due_at:%Y-%m-%d %H:%M} {one.get_state_display()}") for one in slots]
+        )
 
     @admin.display(description=_("in words"))
     def in_words(self, schedule: Schedule) -> str:
@@ -107,7 +132,7 @@ class ScheduleAdmin(AddableAdmin):
     @admin.display(description=_("newest slot"))
     def newest_slot(self, schedule: Schedule) -> str:
         """What became of it."""
-        slot = schedule.slots.first()
+        slot = next(iter(getattr(schedule, "newest", ())), None)
         return f"{slot.get_state_display()}, {slot.due_at:%Y-%m-%d %H:%M} UTC" if slot else "–"
 
     @admin.display(description=_("newest slots"))
@@ -122,7 +147,10 @@ def _told(schedule: Schedule, count: int) -> list[str]:
     """Absolute first, relative second: the reader's clock may be another one."""
     now = timezone.now()
     moments = schedules.next_runs(schedule, count)
-    return [f"{at.astimezone(schedule.zone):%a %Y-%m-%d %H:%M %Z} (in {timeuntil(at, now)})" for at in moments]
+    return [
+        f"{at.astimezone(schedule.zone):%a %Y-%m-%d %H:%M %Z} ({gettext('in %(time)s') % {'time': timeuntil(at, now)}})"
+        for at in moments
+    ]
 
 
 def _lines(lines: list[str]) -> SafeString:

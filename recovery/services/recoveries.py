@@ -49,6 +49,14 @@ class Target:
     make_roles: bool = False
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A recovery that was not asked for yet: nothing of it is stored."""
+
+    recovery: Recovery
+    parts: list[BackupPart]
+
+
 def request(
     kind: str,
     *,
@@ -72,6 +80,30 @@ def request(
     counted from the source's root. Invalid for contradictions; Refused: backup-deleted, not-restorable,
     point-in-time-out-of-range, target-incompatible, target-busy, not-available (in place, download, restore tests).
     """
+    plan = preview(
+        kind, by=by, target=target, reason=reason, trigger=trigger, backup=backup, source=source, at=at, parts=parts,
+        include=include, exclude=exclude, conflict=conflict, purpose=purpose,
+    )  # fmt: skip
+    return _queued(plan.recovery, plan.parts, by)
+
+
+def preview(
+    kind: str,
+    *,
+    by: Actor,
+    target: Target,
+    reason: str = "",
+    trigger: str = Trigger.API,
+    backup: Backup | None = None,
+    source: Source | None = None,
+    at: datetime | None = None,
+    parts: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    conflict: str = FAIL,
+    purpose: str = Purpose.RECOVERY,
+) -> Plan:
+    """What `request` would do with the same words, without doing it; raises what it would raise."""
     _refuse_later(target, conflict, purpose)
     _check_selection(kind, parts, include, exclude)
     chosen = points.choose(kind, backup=backup, source=source, at=at, parts=parts)
@@ -88,7 +120,7 @@ def request(
         requested_by_kind=by.kind, requested_by_id=by.user_id or "", requested_by_name=by.name[:200],
         notices=chosen.notices,
     )  # fmt: skip
-    return _queued(recovery, chosen.parts, by)
+    return Plan(recovery, chosen.parts)
 
 
 def listing() -> QuerySet[Recovery]:

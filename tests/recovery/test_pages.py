@@ -1,16 +1,22 @@
-"""The admin's page about what came back."""
+"""The admin's pages about what comes back: asking for it, watching it, what became of it."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
+from django.urls import reverse
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import User
-from backups.models import Backup
-from tests.recovery.stories import asked
+from backups.models import Backup, Source
+from recovery.models import Recovery, RecoveryState
+from tests.recovery.stories import asked, done, names
+
+NEW = "/admin/recovery/recovery/new/"
 
 
 @pytest.fixture
@@ -18,6 +24,16 @@ def signed_in(client: Client, owner: User) -> Client:
     """The owner's browser."""
     client.force_login(owner)
     return client
+
+
+def wish(target: Path, **more: str) -> dict[str, str]:
+    return {"path": str(target), "reason": "INC-7", "check": "yes", **more}
+
+
+def hidden(page: str) -> dict[str, str]:
+    """What the last form of the page would send."""
+    form = page.split('method="post" class="panel')[1]
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
 
 
 def test_it_shows_a_recovery_with_its_parts(signed_in: Client, backup: Backup, target: Path, by: Actor) -> None:
@@ -28,3 +44,92 @@ def test_it_shows_a_recovery_with_its_parts(signed_in: Client, backup: Backup, t
 
     assert (answer.status_code, str(target) in answer.content.decode()) == (200, True)
     assert signed_in.get("/admin/recovery/recovery/add/").status_code == 403
+
+
+@pytest.mark.parametrize("state", RecoveryState.values)
+def test_it_has_a_page_in_every_state(signed_in: Client, backup: Backup, target: Path, by: Actor, state: str) -> None:
+    recovery = asked(by, backup, target)
+    Recovery.objects.update(state=state)
+
+    page = signed_in.get(f"/admin/recovery/recovery/{recovery.pk}/change/")
+
+    assert page.status_code == 200 and str(RecoveryState(state).label) in page.text
+    assert signed_in.get("/admin/recovery/recovery/").status_code == 200
+
+
+def test_a_source_is_recovered_after_the_check(signed_in: Client, backup: Backup, source: Source, target: Path) -> None:
+    checked = signed_in.get(NEW, wish(target, source=str(source.pk))).text
+    assert "Overwrites nothing" in checked and not Recovery.objects.exists()
+
+    page = signed_in.post(NEW, hidden(checked), follow=True)
+
+    made = Recovery.objects.get()
+    assert (made.type, made.reason, made.trigger, made.requested_by_name) == ("full", "INC-7", "console", "olivia")
+    assert "You can close this page" in page.text and "recovery.requested" in page.text
+    assert done(made).state == "completed" and "00.txt" in names(target)
+
+
+def test_what_was_ticked_in_the_browser_is_recovered(
+    signed_in: Client, backup: Backup, data: Path, target: Path
+) -> None:
+    ticked = {"backup": str(backup.pk), "part": "docs", "include": [str(data / "00.txt"), str(data / "deep")]}
+    opened = signed_in.get(NEW, ticked).text
+    assert f"{data}/00.txt\n{data}/deep" in opened and "2. Where" in opened
+
+    checked = signed_in.get(NEW, {**wish(target), **ticked}).text
+    signed_in.post(NEW, hidden(checked))
+
+    made = Recovery.objects.get()
+    assert (made.type, made.include) == ("partial", ticked["include"])
+    assert done(made).state == "completed"
+    assert {Path(name).name for name in names(target)} == {"00.txt", "blob"}
+
+
+def test_a_refusal_is_told_beside_the_wish(signed_in: Client, backup: Backup, source: Source, tmp_path: Path) -> None:
+    page = signed_in.get(NEW, wish(tmp_path / "data", source=str(source.pk))).text
+
+    assert "3. This cannot be done" in page and "data" in page
+    assert "Recover to the new place" not in page
+
+
+def test_the_wish_is_whole_or_told_what_it_lacks(signed_in: Client, backup: Backup, target: Path) -> None:
+    neither = signed_in.get(NEW, wish(target)).text
+    silent = signed_in.get(NEW, {**wish(target, backup=str(backup.pk)), "reason": ""}).text
+
+    assert "Choose either a source or a backup" in neither
+    assert "This field is required" in silent
+
+
+def test_asking_needs_the_permission(client: Client, operator: User, backup: Backup, target: Path) -> None:
+    operator.user_permissions.add(Permission.objects.get(codename="view_recovery"))
+    client.force_login(operator)
+
+    answers = [client.get(NEW), client.post(NEW, wish(target, backup=str(backup.pk)))]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert not Recovery.objects.exists()
+
+
+def test_a_waiting_recovery_is_cancelled_after_the_question(
+    signed_in: Client, backup: Backup, target: Path, by: Actor
+) -> None:
+    recovery = asked(by, backup, target)
+    button = reverse("admin:recovery_recovery_do", args=[recovery.pk, "cancel"])
+
+    question = signed_in.post(button)
+    signed_in.post(button, {"confirmed": "yes", "reason": "not needed"})
+
+    assert "What was brought back so far is removed" in question.text
+    assert Recovery.objects.get().state == "cancelled"
+
+
+def test_progress_ends_with_the_work(signed_in: Client, backup: Backup, target: Path, by: Actor) -> None:
+    recovery = asked(by, backup, target)
+    address = reverse("admin:recovery_recovery_progress", args=[recovery.pk])
+    waiting = signed_in.get(address)
+    done(recovery)
+
+    ended = signed_in.get(address)
+
+    assert "No worker has taken it yet" in waiting.text and "HX-Refresh" not in waiting.headers
+    assert ended.headers["HX-Refresh"] == "true"

@@ -1,0 +1,180 @@
+"""The first page of the console: is everything protected, what wants a person, what is going on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db.models import Prefetch
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from aihub_backup.core import showing
+from aihub_backup.core.access import scope
+from aihub_backup.core.models import Node, User
+from backups.admin import charts
+from backups.admin.places import used
+from backups.models import Backup, BackupPart, Repository, Schedule, Source, Verification
+from backups.models.backup import BACKUP_ACTIVE
+from backups.models.verification import VERIFICATION_ACTIVE
+from backups.services import backups, protection, schedules, strips
+from backups.services.protection import Standing, Verdict
+from recovery.models import Recovery
+from recovery.models.recovery import ACTIVE
+
+MOST = 25  # lines of a list; the rest is behind its link
+SOON = 5  # schedules under “next”
+_BY_NEED = {Standing.CRITICAL: 0, Standing.WARNING: 1, Standing.PROTECTED: 2, Standing.PAUSED: 3}
+
+
+class Line(NamedTuple):
+    """A source with its verdict and its last 30 days."""
+
+    source: Source
+    verdict: Verdict
+    strip: SafeString
+    address: str
+
+
+class Work(NamedTuple):
+    """Something that is going on."""
+
+    what: str
+    address: str
+    bar: SafeString
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the first page shows, beside what every page has; everything only as far as the person may see it."""
+    user = request.user
+    assert isinstance(user, User)
+    rows = scope(Source.objects.filter(archived_at=None), user, "backups.view_source")
+    sources = list(rows.select_related("policy", "environment"))
+    verdicts = protection.evaluate(sources)
+    days = strips.strips(sources)
+    lines = [_line(source, verdicts[source.pk], days) for source in sources]
+    lines.sort(key=lambda line: (_BY_NEED[line.verdict.standing], line.source.name))
+    needy = [line for line in lines if line.verdict.standing in (Standing.CRITICAL, Standing.WARNING)]
+    judged = [line for line in lines if line.verdict.standing != Standing.PAUSED]
+    return {
+        **context, "checked_at": timezone.now(), "lines": lines[:MOST], "lines_more": max(0, len(lines) - MOST),
+        "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(sources, judged),
+        "together": charts.strip(strips.together(days.values())) if days else "",
+        "working": _working(user), "next": _next(user), "storage": _storage(user), "nodes": _nodes(user),
+    }  # fmt: skip
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+def _line(source: Source, verdict: Verdict, days: dict[UUID, strips.Strip]) -> Line:
+    page = reverse("admin:backups_source_change", args=[source.pk])
+    return Line(source, verdict, charts.strip(days[source.pk]), page)
+
+
+def _headline(judged: Sequence[Line]) -> str:
+    """The one sentence for whoever has five seconds."""
+    good = sum(line.verdict.standing == Standing.PROTECTED for line in judged)
+    if not judged:
+        return _("Nothing is protected yet: there is no source in service.")
+    if good == len(judged):
+        return ngettext("The one source is protected.", "All %(count)d sources are protected.", good) % {"count": good}
+    told = _("%(good)d of %(all)d sources are protected; %(bad)d want you.")
+    return told % {"good": good, "all": len(judged), "bad": len(judged) - good}
+
+
+def _tone(judged: Sequence[Line]) -> str:
+    worst = min((_BY_NEED[line.verdict.standing] for line in judged), default=1)
+    return ("bad", "warn", "good")[worst]
+
+
+def _cards(sources: Sequence[Source], judged: Sequence[Line]) -> list[tuple[str, str, str]]:
+    """(title, figure, remark)."""
+    good, failed = strips.counts(sources)
+    share = f"{100 * good / (good + failed):.2f} %" if good + failed else showing.NOTHING
+    remark = _("%(good)d ended with a recovery point, %(failed)d failed") % {"good": good, "failed": failed}
+    return [
+        (_("Backup success, 30 days"), share, remark),
+        (_("Oldest newest point"), *_oldest(judged)),
+        (_("Verified"), *_verified(judged)),
+    ]
+
+
+def _oldest(judged: Sequence[Line]) -> tuple[str, str]:
+    """Of all sources the one whose newest restorable point is the oldest."""
+    missing = next((line for line in judged if line.verdict.point is None), None)
+    if missing is not None:
+        return _("none"), _("“%(name)s” has no restorable point") % {"name": missing.source}
+    aged = [(line.verdict.point.data_as_of, line) for line in judged if line.verdict.point]
+    if not aged:
+        return showing.NOTHING, ""
+    at, line = min(aged, key=lambda pair: pair[0] or timezone.now())
+    age = timezone.now() - (at or timezone.now())
+    within = sum(timezone.now() - (moment or timezone.now()) <= one.verdict.rpo for moment, one in aged)
+    told = _("“%(name)s”; %(within)d of %(all)d within their target") % {
+        "name": line.source, "within": within, "all": len(judged)
+    }  # fmt: skip
+    return showing.duration(age.total_seconds()), told
+
+
+def _verified(judged: Sequence[Line]) -> tuple[str, str]:
+    """How many sources had a check that found nothing wrong."""
+    passed = sum(line.verdict.checked is not None and line.verdict.checked.state == "passed" for line in judged)
+    return f"{passed} / {len(judged)}", _("sources whose newest verification passed")
+
+
+# --- what is going on -----------------------------------------------------------------------------------------------
+
+
+def _working(user: User) -> list[Work]:
+    parts = Prefetch("parts", BackupPart.objects.select_related("source", "job"))
+    running = scope(Backup.objects.filter(state__in=BACKUP_ACTIVE), user, "backups.view_backup")
+    found = [_of_backup(row) for row in running.prefetch_related(parts)[:MOST]]
+    checks = scope(Verification.objects.filter(state__in=VERIFICATION_ACTIVE), user, "backups.view_verification")
+    found += [_of_check(row) for row in checks.select_related("part__source", "job")[:MOST]]
+    restores = scope(Recovery.objects.filter(state__in=ACTIVE), user, "recovery.view_recovery")
+    return found + [_of_recovery(row) for row in restores.select_related("job")[:MOST]]
+
+
+def _of_backup(row: Backup) -> Work:
+    names = ", ".join(part.source.name for part in row.parts.all())
+    bar = showing.bar(backups.progress(row), row.get_state_display())
+    what = _("Backup of %(names)s") % {"names": names}
+    return Work(what, reverse("admin:backups_backup_change", args=[row.pk]), bar)
+
+
+def _of_check(row: Verification) -> Work:
+    bar = showing.bar(row.job.progress if row.job else {}, row.get_state_display())
+    what = _("Verification of %(name)s") % {"name": row.part.source}
+    return Work(what, reverse("admin:backups_verification_change", args=[row.pk]), bar)
+
+
+def _of_recovery(row: Recovery) -> Work:
+    what = _("Recovery to %(place)s") % {"place": row.target_path}
+    bar = showing.bar(row.progress, row.get_state_display())
+    return Work(what, reverse("admin:recovery_recovery_change", args=[row.pk]), bar)
+
+
+def _next(user: User) -> list[tuple[Schedule, Any]]:
+    """The schedules that run next, the soonest first."""
+    rows = scope(Schedule.objects.filter(enabled=True), user, "backups.view_schedule")
+    found = [(schedule, moments[0]) for schedule in rows if (moments := schedules.next_runs(schedule, 1))]
+    return sorted(found, key=lambda pair: pair[1])[:SOON]
+
+
+def _storage(user: User) -> list[tuple[Repository, str, str, int]]:
+    """(repository, protected, stored, points)."""
+    rows = list(scope(Repository.objects.select_related("storage"), user, "backups.view_repository"))
+    kept = used(repository__in=rows)
+    told = [(row, kept.get(row.pk, (0, 0, 0))) for row in rows]
+    return [(row, showing.size(whole), showing.size(added), count) for row, (count, added, whole) in told]
+
+
+def _nodes(user: User) -> list[Node]:
+    """Hosts with workers, as far as the person may see them."""
+    return list(scope(Node.objects.filter(enabled=True), user, "core.view_node"))

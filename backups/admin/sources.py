@@ -1,0 +1,168 @@
+"""Sources: what is protected, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import Prefetch, QuerySet, prefetch_related_objects
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from aihub_backup.core import showing
+from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Failure, Refused
+from backups.admin import charts
+from backups.admin.deeds import Ask, Deed, DeedAdmin
+from backups.models import BackupPart, BackupType, Source, Trigger
+from backups.services import backups, protection, sources, strips, verifications
+
+NEWEST = 10  # backups on a source's page
+LEVEL = 2  # of a verification that is asked for by a button
+RUN = "backups.run_backup"
+
+
+def _back_up(ask: Ask) -> HttpResponse:
+    made = backups.request(BackupType.INCREMENTAL, by=ask.by, trigger=Trigger.CONSOLE, sources=[ask.row])
+    return HttpResponseRedirect(reverse("admin:backups_backup_change", args=[made.pk]))
+
+
+def _verify(ask: Ask) -> str:
+    point = protection.evaluate([ask.row])[ask.row.pk].point
+    if point is None:
+        raise Refused("It has no restorable point to verify; back it up first.", code="not-restorable")
+    verifications.request(point.backup, level=LEVEL, by=ask.by, trigger=Trigger.CONSOLE, parts=[point])
+    return _("The newest point of “%(name)s” is being verified.") % {"name": ask.row}
+
+
+def _test(ask: Ask) -> str | HttpResponse:
+    sources.test(ask.row, by=ask.by)
+    if ask.row.test_error:
+        raise Refused(ask.row.test_error, code="source-unreachable")
+    return _("“%(name)s” can be read.") % {"name": ask.row}
+
+
+def _recover(ask: Ask) -> HttpResponse:
+    return HttpResponseRedirect(f"{reverse('admin:recovery_recovery_new')}?source={ask.row.pk}")
+
+
+def _pause(ask: Ask) -> str:
+    sources.pause(ask.row, by=ask.by, reason=ask.given.get("reason", ""))
+    return _("“%(name)s” is paused: runs that name no sources leave it out.") % {"name": ask.row}
+
+
+def _resume(ask: Ask) -> str:
+    sources.resume(ask.row, by=ask.by)
+    return _("“%(name)s” is in service again.") % {"name": ask.row}
+
+
+def _what_a_pause_means(row: Source) -> str:
+    told = _("Schedules will leave “%(name)s” out until somebody resumes it; no new recovery points are made.")
+    return told % {"name": row}
+
+
+@admin.register(Source)
+class SourceAdmin(DeedAdmin):
+    """What is protected."""
+
+    list_display = ("standing", "name", "kind", "environment", "newest_point", "verified", "days", "size", "policy",
+                    "enabled")  # fmt: skip
+    list_display_links = ("name",)
+    list_filter = ("kind", "enabled", ("archived_at", admin.EmptyFieldListFilter), "environment", "node", "policy")
+    list_select_related = ("environment", "node", "policy", "repository")
+    search_fields = ("name", "=id")
+    autocomplete_fields = ("environment", "policy", "repository")
+    editable = ("name", "environment", "tags", "policy", "repository", "enabled")
+    actions = ("back_up_now",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
+    empty_words = gettext_lazy(
+        "Nothing is protected yet. Add the first source in a terminal: ./aihub source add etc --option paths=/etc"
+    )
+    deeds: ClassVar[tuple[Deed, ...]] = (
+        Deed("backup", gettext_lazy("Back up now"), "backup", RUN, _back_up, lambda row: row.archived_at is None),
+        Deed("verify", gettext_lazy("Verify newest"), "verified", "backups.verify_backup", _verify),
+        Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover),
+        Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_source", _test),
+        Deed("pause", gettext_lazy("Pause"), "pause", "backups.change_source", _pause,
+             lambda row: row.in_service, _what_a_pause_means),
+        Deed("resume", gettext_lazy("Resume"), "play_arrow", "backups.change_source", _resume,
+             lambda row: not row.in_service),
+    )  # fmt: skip
+
+    def change(self, row: Source, by: Actor, changes: Mapping[str, Any]) -> None:
+        """Through the service."""
+        sources.update(row, by=by, **changes)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """For those who may run backups; deleting is not among them."""
+        found = dict(super().get_actions(request))
+        found.pop("delete_selected", None)
+        return found if request.user.has_perm(RUN) else {}
+
+    @admin.action(description=gettext_lazy("Back up now"), permissions=["view"])
+    def back_up_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        """One backup of all that are ticked: a recovery set."""
+        try:
+            made = backups.request(
+                BackupType.INCREMENTAL, by=Actor.of(request.user), trigger=Trigger.CONSOLE, sources=list(queryset)
+            )
+        except Failure as failure:
+            messages.error(request, failure.message)
+            return
+        page = reverse("admin:backups_backup_change", args=[made.pk])
+        messages.success(request, format_html('<a href="{}">{}</a>', page, _("The backup was asked for; watch it.")))
+
+    # --- showing ---
+
+    def prepared(self, rows: list[Source]) -> list[Source]:
+        """With verdicts and strips."""
+        verdicts, days = protection.evaluate(rows), strips.strips(rows)
+        for row in rows:
+            vars(row).update(verdict=verdicts[row.pk], strip=days[row.pk])
+        return rows
+
+    def beside(self, request: HttpRequest, row: Source) -> dict[str, Any]:
+        """The five tests, the strip, the newest backups."""
+        parts = BackupPart.objects.filter(source=row).select_related("backup", "job").order_by("-created_at")[:NEWEST]
+        newest = list(parts)
+        prefetch_related_objects(newest, Prefetch("verifications"))
+        return {
+            "above": ["aihub/source.html"], "verdict": protection.evaluate([row])[row.pk],
+            "strip": charts.strip(strips.strips([row])[row.pk]), "newest": newest,
+        }  # fmt: skip
+
+    @admin.display(description=gettext_lazy("protected?"))
+    def standing(self, source: Source) -> SafeString:
+        """The verdict; why is told when the mouse rests on it, and on the page."""
+        verdict: protection.Verdict = vars(source)["verdict"]
+        shown = showing.badge(verdict.standing, verdict.standing.label)
+        return format_html('<span title="{}">{}</span>', verdict.reason, shown)
+
+    @admin.display(description=gettext_lazy("newest restorable point"))
+    def newest_point(self, source: Source) -> SafeString | str:
+        """The time of its data."""
+        point: BackupPart | None = vars(source)["verdict"].point
+        return showing.moment(point.data_as_of if point else None)
+
+    @admin.display(description=gettext_lazy("last verified"))
+    def verified(self, source: Source) -> SafeString | str:
+        """When, and with which result."""
+        checked = vars(source)["verdict"].checked
+        return showing.NOTHING if checked is None else format_html(
+            '{}<span class="aside">{}</span>', showing.state(checked), showing.relative(checked.finished_at)
+        )  # fmt: skip
+
+    @admin.display(description=gettext_lazy("30 days"))
+    def days(self, source: Source) -> SafeString:
+        """What they were like."""
+        return charts.strip(vars(source)["strip"])
+
+    @admin.display(description=gettext_lazy("size"))
+    def size(self, source: Source) -> str:
+        """Of the newest restorable point."""
+        point: BackupPart | None = vars(source)["verdict"].point
+        return showing.size(point.size_bytes if point else None)
