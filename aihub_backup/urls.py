@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from aihub_backup.core.api.routes import Nowhere
 from aihub_backup.core.health import healthz
+from aihub_backup.metrics.endpoint import metrics
 
 API = "api/v1/"
 # Each app brings the urls of its own part of the API; they share one prefix.
@@ -17,6 +18,7 @@ API_PARTS = ("recovery.api.urls", "backups.api.urls", "aihub_backup.core.api.url
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path(API, include([path("backup/", include(part)) for part in API_PARTS])),
     path(f"{API}schema", SpectacularAPIView.as_view(), name="schema"),
