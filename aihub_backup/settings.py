@@ -344,7 +344,9 @@ def _broker_options(url: str) -> dict[str, Any]:
     soon = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
     if not url.startswith(("redis", "rediss", "sentinel")):
         return soon
-    return {**soon, "socket_keepalive": True, "socket_timeout": 10, "health_check_interval": 25}
+    # Messages are acknowledged as soon as they are heard: what is still unheard after an hour was lost with its worker.
+    line = {"socket_keepalive": True, "socket_timeout": 10, "health_check_interval": 25}
+    return {**soon, **line, "visibility_timeout": 3600}
 
 
 CELERY_BROKER_URL = _broker_url or "filesystem://localhost//"  # without a host kombu warns at each start

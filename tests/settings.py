@@ -43,3 +43,7 @@ AIHUB_JOB_HANDLERS = {
     "brief": "tests.core.handlers.Brief",
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # people of the tests need no slow hashes
+
+if CELERY_BROKER_URL.startswith("redis"):  # noqa: F405  # one database of the server for each parallel process
+    _number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16
+    CELERY_BROKER_URL = f"{CELERY_BROKER_URL.rpartition('/')[0]}/{_number}"  # noqa: F405  # as above
