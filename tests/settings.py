@@ -44,6 +44,7 @@ AIHUB_JOB_HANDLERS = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # people of the tests need no slow hashes
 
-if CELERY_BROKER_URL.startswith("redis"):  # noqa: F405  # one database of the server for each parallel process
+_broker = os.environ.get("AIHUB_BROKER_URL", "")
+if _broker.startswith("redis"):  # one database of the server for each parallel process
     _number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16
-    CELERY_BROKER_URL = f"{CELERY_BROKER_URL.rpartition('/')[0]}/{_number}"  # noqa: F405  # as above
+    CELERY_BROKER_URL = f"{_broker.rpartition('/')[0]}/{_number}"
