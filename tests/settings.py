@@ -44,3 +44,8 @@ AIHUB_JOB_HANDLERS = {
     "brief": "tests.core.handlers.Brief",
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # people of the tests need no slow hashes
+
+_broker = os.environ.get("AIHUB_BROKER_URL", "")
+if _broker.startswith("redis"):  # one database of the server for each parallel process
+    _number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16
+    CELERY_BROKER_URL = f"{_broker.rpartition('/')[0]}/{_number}"
