@@ -11,8 +11,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
+from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.models import Schedule
 
 
@@ -51,16 +52,20 @@ class _Owned:
     link = ""
 
 
-class OwnedTaskAdmin(_Owned, PeriodicTaskAdmin):  # type: ignore[misc]  # beat has no types
+class OwnedTaskAdmin(_Owned, ScopedAdmin, PeriodicTaskAdmin):  # type: ignore[misc]  # beat has no types
     """Tasks."""
 
     link = "periodic_task"
 
 
-class OwnedCrontabAdmin(_Owned, CrontabScheduleAdmin):  # type: ignore[misc]  # beat has no types
+class OwnedCrontabAdmin(_Owned, ScopedAdmin, CrontabScheduleAdmin):  # type: ignore[misc]  # beat has no types
     """Crontabs."""
 
     link = "crontab"
+
+
+class TimingAdmin(ScopedAdmin, admin.ModelAdmin):  # type: ignore[type-arg]  # beat has no types
+    """The other ways to say when."""
 
 
 def _sentence(owner: Schedule) -> str:
@@ -70,6 +75,11 @@ def _sentence(owner: Schedule) -> str:
     )
 
 
-for _model, _page in ((PeriodicTask, OwnedTaskAdmin), (CrontabSchedule, OwnedCrontabAdmin)):
+PAGES = {
+    PeriodicTask: OwnedTaskAdmin, CrontabSchedule: OwnedCrontabAdmin,
+    IntervalSchedule: TimingAdmin, SolarSchedule: TimingAdmin, ClockedSchedule: TimingAdmin,
+}  # fmt: skip
+
+for _model, _page in PAGES.items():
     admin.site.unregister(_model)
     admin.site.register(_model, _page)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Job, Node
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.states import Stateful
 from backups.models import Backup, BackupPart, Trigger
 from backups.models.problem import CarriesError
@@ -82,7 +83,7 @@ class Recovery(CarriesError, Stateful):
     example). `left_behind` says what a failed one left.
     """
 
-    ENVIRONMENT: ClassVar[str] = "parts__part__source__environment"
+    REACH: ClassVar[Reach] = Reach(through="parts__part__source", requester="requested_by_id")
     State = RecoveryState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         _S.DRAFT: frozenset({_S.AWAITING_APPROVAL, _S.QUEUED, _S.CANCELLED}),
@@ -159,6 +160,7 @@ class Recovery(CarriesError, Stateful):
             ("recover_inplace", _("Can recover in place")),
             ("rollback_recovery", _("Can roll a recovery back")),
             ("cancel_recovery", _("Can cancel a recovery")),
+            ("rollback_own_recovery", _("Can roll a recovery back that they asked for")),
         )
 
     def __str__(self) -> str:
