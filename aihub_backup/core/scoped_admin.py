@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.contrib import admin
 from django.contrib.admin.filters import FieldListFilter, RelatedFieldListFilter
@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import Model, QuerySet
 from django.forms import ModelChoiceField, ModelForm
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 
 from aihub_backup.core.access import bounds, covers, everywhere, reach_of, scope
 from aihub_backup.core.reach import Reach
@@ -75,6 +75,10 @@ class ScopedAdmin(_ModelAdmin):
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         """The same for several."""
         return _narrowed(super().formfield_for_manytomany(db_field, request, **options), request)
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> NoReturn:
+        """404, as the API answers, instead of a redirect to the index."""
+        raise Http404(f"There is no {opts.verbose_name} {object_id}, or you may not see it.")
 
     def _covered(self, request: HttpRequest, obj: Any, *verbs: str) -> bool:
         if obj is None or not obj.pk or obj._state.adding:
