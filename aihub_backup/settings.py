@@ -104,6 +104,7 @@ ROOT_URLCONF = "aihub_backup.urls"
 WSGI_APPLICATION = "aihub_backup.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "core.User"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "aihub_backup.core.access.GrantBackend"]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 APPEND_SLASH = True

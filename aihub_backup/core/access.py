@@ -1,50 +1,169 @@
-"""Which rows a person may see or touch: the one function that every queryset goes through."""
+"""Which rows a person may see or touch: the one function that every queryset goes through.
+
+Reached is what the person's roles reach, and of that what the token in use leaves. A model tells by `REACH` where its
+rows belong; rows of a model that tells nothing are for those alone whose permission holds everywhere.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import FieldDoesNotExist
 from django.db import models
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from aihub_backup.core.models import Environment, User
+from aihub_backup.core import tags
+from aihub_backup.core.models import Grant, User
+from aihub_backup.core.reach import Bound, Reach, own_form
 
 M = TypeVar("M", bound=models.Model)
+Anybody = User | AnonymousUser
+
+_TRUE, _FALSE = Q(pk__isnull=False), Q(pk__in=())
 
 
-def scope(queryset: QuerySet[M], user: User | AnonymousUser, permission: str) -> QuerySet[M]:
-    """The rows for which the user holds the permission ("app.codename"); none without it.
-
-    A token that is bound to environments sees only rows that lie wholly inside them. A model says where its
-    environment is by a field `environment`, or by `ENVIRONMENT`, the lookup that leads there; rows of other models
-    (policies, repositories) belong to the whole console.
-    """
-    if not user.is_active or not user.has_perm(permission):
+def scope(queryset: QuerySet[M], user: Anybody, permission: str) -> QuerySet[M]:
+    """The rows for which the user holds the permission ("app.codename"); none without it."""
+    held = bounds(user, permission)
+    reach = reach_of(queryset.model)
+    if not held:
         return queryset.none()
-    token = user.token if isinstance(user, User) else None
-    lookup = environment_lookup(queryset.model)
-    if token is None or not token.environments or lookup is None:
+    if reach.owner and not everywhere(user, reach.all_need):
+        return queryset.filter(**{reach.owner: user.pk})
+    if any(one.everything for one in held) or (reach.shared and _only_looks(permission)):
         return queryset
-    return _within(queryset, lookup, token.environments)
+    return queryset.filter(pk__in=_reached(queryset.model, held, user).values("pk"))
 
 
-def _within(queryset: QuerySet[M], lookup: str, environments: list[str]) -> QuerySet[M]:
-    """By sub-queries, because the lookup may lead to many rows: a set over two environments needs both."""
-    rows = queryset.model._base_manager
-    inside = rows.filter(**{f"{lookup}__in": environments})
-    outside = rows.filter(**{f"{lookup}__in": Environment.objects.exclude(pk__in=environments)})
-    return queryset.filter(pk__in=inside.values("pk")).exclude(pk__in=outside.values("pk"))
+def covers(user: Anybody, permission: str, row: models.Model) -> bool:
+    """Does the user hold the permission for this row, as the database has it?"""
+    return scope(type(row)._base_manager.filter(pk=row.pk), user, permission).exists()
 
 
-def environment_lookup(model: type[models.Model]) -> str | None:
-    """How to come from a row to its environment; None when rows of this model have none."""
-    declared: str | None = getattr(model, "ENVIRONMENT", None)
-    if declared is not None:
-        return declared
-    try:
-        model._meta.get_field("environment")
-    except FieldDoesNotExist:
-        return None
-    return "environment"
+def permits(user: Anybody, permission: str, environment: object, tags: Mapping[str, str] | None = None) -> bool:
+    """Does the user hold the permission for something new in this environment (id), with these tags if it has any?"""
+    given = None if tags is None else dict(tags)
+    return any(one.holds(environment, given) for one in bounds(user, permission))
+
+
+def everywhere(user: Anybody, permission: str) -> bool:
+    """Does the user hold the permission without any bound?"""
+    return any(one.everything for one in bounds(user, permission))
+
+
+def bounds(user: Anybody, permission: str) -> list[Bound]:
+    """Where the user holds the permission; empty when nowhere. The token in use, if any, has cut them down."""
+    if not isinstance(user, User) or not user.is_active:
+        return []
+    token = user.token
+    if token is not None and not token.allows(permission):
+        return []
+    own = [replace(one, own=True) for one in _held(user, own_form(permission))]
+    found = [*_held(user, permission), *own]
+    if token is None or not token.environments:
+        return found
+    return [_cut(one, frozenset(token.environments)) for one in found]
+
+
+def reach_of(model: type[models.Model]) -> Reach:
+    """Where its rows belong."""
+    declared: Reach = getattr(model, "REACH", Reach())
+    return declared
+
+
+class GrantBackend(BaseBackend):
+    """Tells Django which permissions grants give somewhere; `bounds` knows where. Signs nobody in."""
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        """Those of every granted role."""
+        if not isinstance(user_obj, User) or not user_obj.is_active or obj is not None:
+            return set()
+        return {name for _bound, names in _grants(user_obj) for name in names}
+
+    def has_module_perms(self, user_obj: Any, app_label: str) -> bool:
+        """Any of the app's?"""
+        return any(name.startswith(f"{app_label}.") for name in self.get_all_permissions(user_obj))
+
+
+# --- what is held -----------------------------------------------------------------------------------------------------
+
+
+def _held(user: User, permission: str) -> list[Bound]:
+    if ModelBackend().has_perm(user, permission):
+        return [Bound()]
+    return [bound for bound, names in _grants(user) if permission in names]
+
+
+def _grants(user: User) -> list[tuple[Bound, frozenset[str]]]:
+    """Read once for each request, as Django does with permissions."""
+    if user.grants_read is None:
+        mine = Grant.objects.filter(Q(user=user) | Q(group__user=user)).distinct()
+        rows = mine.prefetch_related("environments", "role__permissions__content_type")
+        user.grants_read = [(row.bound, _permissions(row)) for row in rows]
+    return user.grants_read
+
+
+def _permissions(grant: Grant) -> frozenset[str]:
+    return frozenset(f"{one.content_type.app_label}.{one.codename}" for one in grant.role.permissions.all())
+
+
+def _cut(bound: Bound, environments: frozenset[str]) -> Bound:
+    left = environments if bound.environments is None else environments & bound.environments
+    return replace(bound, environments=left)
+
+
+def _only_looks(permission: str) -> bool:
+    return permission.partition(".")[2].startswith("view_")
+
+
+# --- from bounds to rows ----------------------------------------------------------------------------------------------
+
+
+def _reached(model: type[M], held: Sequence[Bound], user: Anybody) -> QuerySet[M]:
+    reach, rows = reach_of(model), model._base_manager.all()
+    found = Q(pk__in=_placed(model, [one for one in held if not one.own]).values("pk"))
+    own = [one for one in held if one.own]
+    if own and reach.requester:
+        found |= Q(pk__in=_placed(model, own).values("pk"), **{reach.requester: str(user.pk)})
+    return rows.filter(found)
+
+
+def _placed(model: type[M], held: Sequence[Bound]) -> QuerySet[M]:
+    """The rows that lie within one of the bounds, or wholly within them together if they belong to several others."""
+    reach, rows = reach_of(model), model._base_manager.all()
+    if any(one.environments is None and not one.tags for one in held):
+        return rows
+    if not reach.through:
+        return rows.filter(_here(reach, held))
+    place = _at(model, reach.through)
+    within = _placed(place, held).values("pk")
+    inside = rows.filter(**{f"{reach.through}__in": within})
+    outside = rows.filter(**{f"{reach.through}__in": place._base_manager.exclude(pk__in=within)})
+    alone = rows.filter(**{f"{reach.through}__isnull": True})
+    placed = Q(pk__in=inside.values("pk")) & ~Q(pk__in=outside.values("pk"))
+    return rows.filter(placed | (Q(pk__in=alone.values("pk")) & _here(reach, held)))
+
+
+def _here(reach: Reach, held: Sequence[Bound]) -> Q:
+    """Judged by the row's own environment and tags."""
+    found = _FALSE
+    if reach.environment:
+        for one in held:
+            found |= _FALSE if one.tags and reach.untagged else _fits(reach, one)
+    return found
+
+
+def _fits(reach: Reach, bound: Bound) -> Q:
+    place = _TRUE if bound.environments is None else Q(**{f"{reach.environment}__in": sorted(bound.environments)})
+    return place & tags.carry(reach.tags, bound.tags) if reach.tags else place
+
+
+def _at(model: type[models.Model], lookup: str) -> type[models.Model]:
+    """The model to which a lookup leads."""
+    for name in lookup.split("__"):
+        related: Any = model._meta.get_field(name).related_model
+        model = related
+    return model

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin as UnfoldAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from aihub_backup.core import tokens
+from aihub_backup.core import roles, tokens
 from aihub_backup.core.audit import Actor, record
-from aihub_backup.core.models import ApiToken, AuditEvent, Environment, Job, Node, User
+from aihub_backup.core.models import ApiToken, AuditEvent, Environment, Grant, Job, Node, User
+from aihub_backup.core.scoped_admin import ScopedAdmin
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -26,7 +29,7 @@ else:
     _UserAdmin = UserAdmin
 
 
-class ReadOnlyAdmin(_ModelAdmin):
+class ReadOnlyAdmin(ScopedAdmin, _ModelAdmin):
     """Rows to look at: what happened is not edited."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -42,7 +45,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         return False
 
 
-class AuditedAdmin(_ModelAdmin):
+class AuditedAdmin(ScopedAdmin, _ModelAdmin):
     """Rows that are edited here and nowhere else: who added, changed or deleted one is written down with the deed."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
@@ -135,7 +138,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Withdrawing needs the ordinary permission."""
-        return _ModelAdmin.has_delete_permission(self, request, obj)
+        return ScopedAdmin.has_delete_permission(self, request, obj)
 
     def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:
         """Through the service, which writes it down."""
@@ -149,7 +152,23 @@ class ApiTokenAdmin(ReadOnlyAdmin):
 
 @admin.register(User)
 class PeopleAdmin(AuditedAdmin, _UserAdmin):
-    """People, with what they may do."""
+    """People, with what they may do. Only a superuser makes superusers, or hands out single permissions."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Nobody lifts themselves, or somebody else beyond the roles."""
+        shown = tuple(str(name) for name in super().get_readonly_fields(request, obj))
+        if _unbound(request):
+            return shown
+        myself = ("groups",) if obj is not None and obj.pk == request.user.pk else ()
+        return (*shown, "is_superuser", "user_permissions", *myself)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A superuser's account is changed by superusers."""
+        return super().has_change_permission(request, obj) and (_unbound(request) or not _super(obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The same."""
+        return super().has_delete_permission(request, obj) and (_unbound(request) or not _super(obj))
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -171,5 +190,65 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class RolesAdmin(AuditedAdmin, GroupAdmin):
-    """Roles: permissions under one name."""
+class RolesAdmin(AuditedAdmin, GroupAdmin):  # type: ignore[misc]  # its field methods take the model's own type
+    """Roles: permissions under one name. The six that come with the product are as they are."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Of one's own making; and only a superuser puts permissions together anew."""
+        return super().has_change_permission(request, obj) and not roles.built_in(obj) and _unbound(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The same."""
+        return super().has_delete_permission(request, obj) and not roles.built_in(obj) and _unbound(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """The same."""
+        return super().has_add_permission(request) and _unbound(request)
+
+
+@admin.register(Grant)
+class GrantAdmin(AuditedAdmin):
+    """Who holds which role where."""
+
+    list_display = ("holder", "role", "where", "tags", "created_at")
+    list_filter = ("role", "environments")
+    list_select_related = ("user", "group", "role")
+    search_fields = ("user__username", "group__name", "role__name")
+    autocomplete_fields = ("user",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not of one's own grants."""
+        return super().has_change_permission(request, obj) and not _own(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Grant, form: ModelForm[Any], change: bool) -> None:
+        """PermissionDenied for a grant to oneself: nobody lifts themselves."""
+        if _own(request, obj):
+            raise PermissionDenied
+        super().save_model(request, obj, form, change)
+
+    @admin.display(description=_("holder"))
+    def holder(self, grant: Grant) -> str:
+        """A person, or a group."""
+        return str(grant.user or grant.group)
+
+    @admin.display(description=_("where"))
+    def where(self, grant: Grant) -> str:
+        """Names of environments."""
+        if grant.every_environment:
+            return str(_("every environment"))
+        return ", ".join(environment.name for environment in grant.environments.all())
+
+
+def _unbound(request: HttpRequest) -> bool:
+    return isinstance(request.user, User) and request.user.is_superuser
+
+
+def _super(user: User | None) -> bool:
+    return user is not None and user.is_superuser
+
+
+def _own(request: HttpRequest, grant: Grant | None) -> bool:
+    if grant is None or _unbound(request):
+        return False
+    member = grant.group_id is not None and request.user.groups.filter(pk=grant.group_id).exists()
+    return member or grant.user_id == request.user.pk

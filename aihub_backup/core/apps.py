@@ -24,8 +24,16 @@ class CoreConfig(AppConfig):
         import_module("aihub_backup.core.checks")
         import_module("aihub_backup.celery")
         post_migrate.connect(_make_cache_table, sender=self)
+        post_migrate.connect(_make_roles)
 
 
 def _make_cache_table(**_facts: Any) -> None:
     """The database cache's table is no model; without this a forgotten command would break the console."""
     call_command("createcachetable", verbosity=0)
+
+
+def _make_roles(app_config: AppConfig, **_facts: Any) -> None:
+    """After each app whose permissions the roles name: only then Django has made them."""
+    roles = import_module("aihub_backup.core.roles")
+    if app_config.label in roles.APPS:
+        roles.seed(app_config.label)

@@ -16,6 +16,7 @@ from unfold.views import ChangeList as UnfoldList
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
+from aihub_backup.core.scoped_admin import ScopedAdmin
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -36,7 +37,7 @@ class PreparedList(_ChangeList):
         self.result_list = self.model_admin.prepared(list(self.result_list))  # type: ignore[attr-defined]
 
 
-class ServiceAdmin(_ModelAdmin):
+class ServiceAdmin(ScopedAdmin, _ModelAdmin):
     """Rows that are added and removed by services only. `editable` fields may be changed here, all others are shown.
 
     Secrets are not editable model fields, so no form ever holds them; `hidden` fields are not shown either.
@@ -75,7 +76,7 @@ class ServiceAdmin(_ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Where anything is editable at all."""
-        return bool(self.editable) and _ModelAdmin.has_change_permission(self, request, obj)
+        return bool(self.editable) and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody: deleting is a service with rules."""
@@ -108,7 +109,7 @@ class AddableAdmin(ServiceAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """The ordinary permission."""
-        return _ModelAdmin.has_add_permission(self, request)
+        return ScopedAdmin.has_add_permission(self, request)
 
     def add(self, by: Actor, values: Mapping[str, Any]) -> Any:
         """Do it: the service's door. Returns the new row."""

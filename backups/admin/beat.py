@@ -23,6 +23,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.models import Schedule
 
 
@@ -76,28 +77,28 @@ class _TaskForm(PeriodicTaskForm):  # type: ignore[misc]  # beat has no types
             self.fields["regtask"].widget = _TaskChoice()
 
 
-class OwnedTaskAdmin(_Owned, PeriodicTaskAdmin, ModelAdmin):  # type: ignore[misc]  # beat has no types
+class OwnedTaskAdmin(_Owned, ScopedAdmin, PeriodicTaskAdmin, ModelAdmin):  # type: ignore[misc]  # beat has no types
     """Tasks."""
 
     form = _TaskForm
     link = "periodic_task"
 
 
-class OwnedCrontabAdmin(_Owned, CrontabScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # beat has no types
+class OwnedCrontabAdmin(_Owned, ScopedAdmin, CrontabScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # beat has no types
     """Crontabs."""
 
     link = "crontab"
 
 
-class IntervalAdmin(IntervalScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+class IntervalAdmin(ScopedAdmin, IntervalScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
     """Intervals."""
 
 
-class SolarAdmin(SolarScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+class SolarAdmin(ScopedAdmin, SolarScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
     """Moments of the sun."""
 
 
-class ClockedAdmin(ClockedScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+class ClockedAdmin(ScopedAdmin, ClockedScheduleAdmin, ModelAdmin):  # type: ignore[misc]  # as above
     """Single moments."""
 
 

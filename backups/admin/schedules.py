@@ -17,13 +17,15 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core import showing
+from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from backups.admin import charts
 from backups.admin.base import AddableAdmin
-from backups.models import Schedule, ScheduleSlot, Trigger
+from backups.models import Schedule, ScheduleSlot, Source, Trigger
 from backups.services import cron, schedules
 
+RUN = "backups.run_backup"
 SWITCH = ("enabled", "disabled_reason")
 NEWEST = 10
 
@@ -47,7 +49,7 @@ class ScheduleAdmin(AddableAdmin):
         """Running needs the permission to run backups; deleting many at once is not offered."""
         found = dict(super().get_actions(request))
         found.pop("delete_selected", None)
-        return found if request.user.has_perm("backups.run_backup") else {}
+        return found if request.user.has_perm(RUN) else {}
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """What may be set, then what follows from it. A new one begins enabled."""
@@ -55,7 +57,7 @@ class ScheduleAdmin(AddableAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """The ordinary permission: no backup goes with it."""
-        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+        return ScopedAdmin.has_delete_permission(self, request, obj)
 
     # --- deeds ---
 
@@ -74,7 +76,8 @@ class ScheduleAdmin(AddableAdmin):
             schedules.disable(row, by=by, reason=changes.get("disabled_reason", ""))
 
     def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
-        """The service has written the sources already."""
+        """The service has written the sources already; what is left is whether the person reaches them."""
+        self.must_reach(request, form.instance, "change" if change else "add")
 
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
         """Through the service; the page has asked whether it is meant."""
@@ -83,9 +86,10 @@ class ScheduleAdmin(AddableAdmin):
     @admin.action(description=_("Run now"), permissions=["view"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         """A backup of each that is ticked."""
-        for schedule in queryset:
+        within = scope(Source.objects.all(), request.user, RUN)
+        for schedule in scope(queryset, request.user, RUN):
             try:
-                made = schedules.run_now(schedule, by=Actor.of(request.user), trigger=Trigger.CONSOLE)
+                made = schedules.run_now(schedule, by=Actor.of(request.user), trigger=Trigger.CONSOLE, within=within)
                 told = gettext("“%(name)s”: the backup %(id)s was asked for.")
                 messages.success(request, told % {"name": schedule, "id": made.pk})
             except Failure as failure:

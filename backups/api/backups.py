@@ -17,9 +17,11 @@ from aihub_backup.core.api.schema import operation, page_of
 from aihub_backup.core.failures import Denied, Invalid
 from backups.api import bodies, filters, shapes, told
 from backups.api.nouns import API, BACKUP, VERIFICATION
+from backups.api.sight import sees_names, with_sight
 from backups.models import Backup, BackupPart, Source, Trigger, Verification
 from backups.services import backups, policies, verifications
 
+HOLD = "backups.hold_backup"
 CREATE = [
     OpenApiExample("everything", {"type": "full", "label": "before the upgrade"}, request_only=True),
     OpenApiExample(
@@ -39,12 +41,12 @@ class Create(Endpoint):
     def post(self, _request: Request) -> Response:
         """One part for each source; of several sources it is a recovery set. Follow `Location`."""
         given = dict(self.given)
-        if given.get("hold_until") and not self.user.has_perm("backups.hold_backup"):
-            raise Denied("You need the permission “backups.hold_backup” to hold a backup; leave hold_until out.")
         if "retention_days" in given:
             given["policy"] = policies.keep_days(given.pop("retention_days"), by=self.actor)
         given["family"] = given.pop("strategy", "")
         within = scope(Source.objects.all(), self.user, bodies.RUN)
+        if given.get("hold_until"):
+            within = _holdable(self, within, given.get("sources"))
         made = backups.request(given.pop("type"), by=self.actor, trigger=Trigger.API, within=within, **given)
         return self.accepted(_told(self, made.pk), f"{API}/status/{made.pk}")
 
@@ -58,7 +60,8 @@ class Status(Endpoint):
     )  # fmt: skip
     def get(self, _request: Request, backup_id: UUID) -> Response:
         """200 in every state, for ever; a backup that failed says so in `status` and `error`."""
-        return self.going_on(told.backup(_backup(self, backup_id, "backups.view_backup"), names=sees_names(self)))
+        row = _backup(self, backup_id, "backups.view_backup")
+        return self.going_on(told.backup(row, names=sees_names(self, row)))
 
 
 class Listing(Endpoint):
@@ -83,7 +86,8 @@ class One(Endpoint):
     )  # fmt: skip
     def get(self, _request: Request, backup_id: UUID) -> Response:
         """The same as its status."""
-        return self.going_on(told.backup(_backup(self, backup_id, "backups.view_backup"), names=sees_names(self)))
+        row = _backup(self, backup_id, "backups.view_backup")
+        return self.going_on(told.backup(row, names=sees_names(self, row)))
 
     @operation(
         "backup_delete", needs="backups.delete_backup", query=bodies.DeleteQuery, answers={202: shapes.BackupShape},
@@ -92,7 +96,7 @@ class One(Endpoint):
     def delete(self, _request: Request, backup_id: UUID) -> Response:
         """Its recovery points are forgotten; the space they took is not given back yet. An active one is cancelled."""
         row = _backup(self, backup_id, "backups.delete_backup")
-        self.require_version(told.backup(row, names=sees_names(self)))
+        self.require_version(told.backup(row, names=sees_names(self, row)))
         backups.delete(row, by=self.actor, reason=self.asked["reason"])
         return self.accepted(_told(self, row.pk), f"{API}/status/{row.pk}")
 
@@ -125,7 +129,7 @@ class Verify(Endpoint):
         started = verifications.request(
             row, level=self.given["level"], by=self.actor, parts=parts, storage=self.given.get("storage")
         )
-        names_too = sees_names(self)
+        names_too = sees_names(self, row)
         found = [told.verification(verifications.get(one.pk), names=names_too) for one in started]
         several = f"{API}/verifications?backup={row.pk}"
         location = several if len(found) > 1 else found[0]["links"]["self"]
@@ -144,8 +148,8 @@ class Verifications(Endpoint):
         rows = scope(verifications.listing(), self.user, "backups.view_verification")
         plain = {"status": "state__in", "backup": "part__backup", "level": "level"}
         chosen = {lookup: self.asked[name] for name, lookup in plain.items() if name in self.asked}
-        names_too = sees_names(self)
-        return self.scrolled(rows.filter(**chosen), lambda row: told.verification(row, names=names_too))
+        seen = with_sight(rows.filter(**chosen), self.user)
+        return self.scrolled(seen, lambda row: told.verification(row, names=row.names_seen))
 
 
 class OneVerification(Endpoint):
@@ -158,7 +162,7 @@ class OneVerification(Endpoint):
     def get(self, _request: Request, verification_id: UUID) -> Response:
         """200 in every state."""
         row = _verification(self, verification_id, "backups.view_verification")
-        return self.going_on(told.verification(row, names=sees_names(self)))
+        return self.going_on(told.verification(row, names=sees_names(self, row)))
 
 
 class CancelVerification(Endpoint):
@@ -172,20 +176,16 @@ class CancelVerification(Endpoint):
         """What was found so far is dropped."""
         row = _verification(self, verification_id, "backups.verify_backup")
         verifications.cancel(row, by=self.actor)
-        shown = told.verification(verifications.get(row.pk), names=sees_names(self))
+        shown = told.verification(verifications.get(row.pk), names=sees_names(self, row))
         return self.accepted(shown, f"{API}/verifications/{row.pk}")
 
 
 # --- telling --------------------------------------------------------------------------------------------------------
 
 
-def sees_names(endpoint: Endpoint) -> bool:
-    """May the caller see the names of what is inside backups?"""
-    return endpoint.user.has_perm("backups.browse_backup")
-
-
 def _told(endpoint: Endpoint, backup_id: UUID) -> dict[str, Any]:
-    return told.backup(backups.get(backup_id), names=sees_names(endpoint))
+    row = backups.get(backup_id)
+    return told.backup(row, names=sees_names(endpoint, row))
 
 
 # --- finding --------------------------------------------------------------------------------------------------------
@@ -217,3 +217,13 @@ def _named_parts(backup: Backup, wanted: list[str]) -> list[BackupPart] | None:
         sentence = f"This backup has no part “{unknown[0]}”; it has: {', '.join(parts)}."
         raise Invalid(sentence, errors={"parts": sentence})
     return [parts[name] for name in wanted]
+
+
+def _holdable(endpoint: Endpoint, within: QuerySet[Source], named: list[Source] | None) -> QuerySet[Source]:
+    """Of the sources in reach those whose backups the caller may hold; Denied when a named one is not among them."""
+    held = scope(within, endpoint.user, HOLD)
+    if not endpoint.user.has_perm(HOLD) or (
+        named and held.filter(pk__in=[one.pk for one in named]).count() < len(named)
+    ):
+        raise Denied(f"You need the permission “{HOLD}” to hold a backup; leave hold_until out.")
+    return held

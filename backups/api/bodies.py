@@ -175,7 +175,7 @@ class ContentsQuery(Query):
 class DiffQuery(Query):
     """With what to compare."""
 
-    against = Named(BACKUP)
+    against = Named(BACKUP, "backups.browse_backup")
     part = serializers.CharField(required=False, max_length=100, help_text="The source, when there are several.")
     limit = serializers.IntegerField(min_value=1, max_value=5000, default=1000)
 

@@ -10,10 +10,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 from rest_framework.response import Response
 
+from aihub_backup.core.access import covers, everywhere, permits
 from aihub_backup.core.api import names
 from aihub_backup.core.api.endpoint import Endpoint
+from aihub_backup.core.failures import Denied
+from aihub_backup.core.models import Environment
 from aihub_backup.core.options import OptionsError
 from backups.api.options import at_options
+
+BEYOND = "This would put it beyond your reach; ask somebody who may do that there."
 
 
 class Configured(Endpoint):
@@ -49,7 +54,23 @@ class Configured(Endpoint):
             row = names.find(self.noun, reference, self.user, rows=locked)
             self.require_version(shape(row))
             update(row, by=self.actor, **self.given)
+            self.must_reach(row, permission, BEYOND)
         return Response(shape(self.one(str(row.pk), permission)))
+
+    def must_reach(self, row: Any, permission: str, sentence: str) -> None:
+        """Nobody puts something where they may not: Denied, which undoes the transaction, unless it lies in reach."""
+        if not covers(self.user, permission, row):
+            raise Denied(sentence)
+
+    def must_permit(self, permission: str, environment: Environment, tags: dict[str, str] | None = None) -> None:
+        """The same before anything was done: Denied unless something new may be in this environment."""
+        if not permits(self.user, permission, environment.pk, tags):
+            raise Denied(f"Your permission “{permission}” does not reach here: {environment}, tags {tags or 'none'}.")
+
+    def must_hold_everywhere(self, permission: str) -> None:
+        """Denied unless nothing bounds the permission: what it makes belongs to the whole console."""
+        if not everywhere(self.user, permission):
+            raise Denied(f"This belongs to the whole console; your permission “{permission}” reaches a part of it.")
 
     def named(self, row: Any) -> str:
         """Its address."""

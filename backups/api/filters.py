@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from django.db import connection, models
-from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
-from django.db.models.sql.compiler import SQLCompiler
+from django.db import models
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from aihub_backup.core import tags
 from backups.models import Backup, BackupPart, RepositoryState, Verification, VerificationState
 from backups.models.backup import STORED
 
@@ -36,26 +36,7 @@ def backups(rows: QuerySet[Backup], asked: Mapping[str, Any]) -> QuerySet[Backup
 def tagged(rows: QuerySet[M], wanted: str) -> QuerySet[M]:
     """Rows whose `tags` hold name:value, or the name."""
     name, colon, value = wanted.partition(":")
-    if connection.vendor == "sqlite":
-        return rows.filter(HasTag(F("tags"), name, value if colon else None))
-    return rows.filter(tags__contains={name: value}) if colon else rows.filter(tags__has_key=name)
-
-
-class HasTag(Func):
-    """Does a JSON mapping hold the name, with the value if one is given? Only for SQLite, whose JSON paths cannot
-    spell every name: dots, quotes and digits mean something else in them."""
-
-    output_field = BooleanField()
-
-    def __init__(self, tags: F, name: str, value: str | None) -> None:
-        super().__init__(tags, Value(name), *([] if value is None else [Value(value)]))
-
-    def as_sqlite(self, compiler: SQLCompiler, connection: Any, **_context: Any) -> Any:
-        """A look at every member."""
-        compiled = [compiler.compile(expression) for expression in self.get_source_expressions()]
-        also = " AND tag.value = %s" if len(compiled) > 2 else ""
-        sql = f"EXISTS (SELECT 1 FROM json_each({compiled[0][0]}) AS tag WHERE tag.key = %s{also})"  # noqa: S608  # only a column's name goes in
-        return sql, [parameter for _sql, parameters in compiled for parameter in parameters]
+    return rows.filter(tags.has("tags", name, value if colon else None))
 
 
 def _judged(rows: QuerySet[Backup], asked: Mapping[str, Any]) -> QuerySet[Backup]:

@@ -13,8 +13,8 @@ from aihub_backup.core.api.endpoint import Endpoint
 from aihub_backup.core.api.schema import operation
 from aihub_backup.core.failures import Invalid
 from backups.api import bodies, shapes, told
-from backups.api.backups import sees_names
 from backups.api.nouns import BACKUP
+from backups.api.sight import sees_names
 from backups.models import Backup
 from backups.services import backups
 
@@ -58,4 +58,5 @@ def _backup(endpoint: Endpoint, backup_id: UUID) -> Backup:
 
 
 def _shown(endpoint: Endpoint, backup_id: UUID) -> Response:
-    return Response(told.backup(backups.get(backup_id), names=sees_names(endpoint)))
+    row = backups.get(backup_id)
+    return Response(told.backup(row, names=sees_names(endpoint, row)))

@@ -12,7 +12,7 @@ from backups.api import configured_shapes as shapes
 from backups.api.configured import Configured, options_placed
 from backups.api.nouns import REPOSITORY, STORAGE
 from backups.models import Repository, Storage
-from backups.services import repositories, storages
+from backups.services import placing, repositories, storages
 
 # --- storages -------------------------------------------------------------------------------------------------------
 
@@ -43,6 +43,8 @@ class Storages(_Storages):
     def post(self, _request: Request) -> Response:
         """The place is made ready and tried out first; nothing is stored when that fails."""
         given = dict(self.given)
+        given["environment"] = placing.environment(given.get("environment"))
+        self.must_permit("backups.add_storage", given["environment"])
         with options_placed():
             made = storages.create(given.pop("name"), given.pop("kind"), given.pop("options"), by=self.actor, **given)
         return self.created(shapes.storage(made), self.named(made))
@@ -111,6 +113,7 @@ class Repositories(_Repositories):
     def post(self, _request: Request) -> Response:
         """The answer holds the recovery kit, this one time. Prove it next: before that no backup is accepted."""
         given = dict(self.given)
+        self.must_permit("backups.add_repository", given["storage"].environment)
         kit = repositories.create(given.pop("name"), given.pop("storage"), by=self.actor, **given)
         told = {name: getattr(kit, name) for name in ("repository_id", "place", "code", "text")}
         row: Repository = self.one(str(kit.repository.pk), "backups.add_repository")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiExample
@@ -12,14 +10,13 @@ from rest_framework.response import Response
 
 from aihub_backup.core.access import scope
 from aihub_backup.core.api.schema import operation, page_of
-from aihub_backup.core.failures import Denied, NotFound
 from backups.api import schedule_bodies as bodies
 from backups.api import schedule_shapes as shapes
 from backups.api import told
-from backups.api.backups import sees_names
 from backups.api.bodies import RUN
 from backups.api.configured import Configured
 from backups.api.nouns import API, SCHEDULE
+from backups.api.sight import sees_names
 from backups.models import Schedule, Source, Trigger
 from backups.services import backups, schedules
 
@@ -34,6 +31,8 @@ CREATE = [
     }, request_only=True),
 ]  # fmt: skip
 
+WIDER = "Your roles or your token reach some sources only; name some of these, or an environment or tags of yours."
+
 
 class _Schedules(Configured):
     noun = SCHEDULE
@@ -45,13 +44,6 @@ class _Schedules(Configured):
         plain = {"type": "type__in", "source": "sources", "policy": "policy", "enabled": "enabled"}
         chosen = {lookup: self.asked[name] for name, lookup in plain.items() if name in self.asked}
         return rows.filter(**chosen).prefetch_related("sources")
-
-    def must_reach(self, row: Schedule, permission: str) -> None:
-        """Nobody makes a schedule that reaches further than they may: a token of one environment stays in it."""
-        try:
-            self.one(str(row.pk), permission)
-        except NotFound:
-            raise Denied("Your token is for some environments only; name one of them in `environment`.") from None
 
 
 class Create(_Schedules):
@@ -69,7 +61,7 @@ class Create(_Schedules):
             made = schedules.create(
                 given.pop("name"), given.pop("type"), given.pop("cron_expression"), by=self.actor, **given
             )
-            self.must_reach(made, "backups.add_schedule")
+            self.must_reach(made, "backups.add_schedule", WIDER)
         return self.created(shapes.schedule(made), self.named(made))
 
 
@@ -102,12 +94,7 @@ class One(_Schedules):
     )  # fmt: skip
     def patch(self, _request: Request, reference: str) -> Response:
         """Members that are left out stay. If-Match guards against a lost change. Another time begins to count now."""
-        return self.changed(reference, "backups.change_schedule", shapes.schedule, self.change)
-
-    def change(self, row: Schedule, **changes: Any) -> None:
-        """The service's deed, within the caller's reach. Runs in the transaction that holds the row."""
-        schedules.change(row, **changes)
-        self.must_reach(row, "backups.change_schedule")
+        return self.changed(reference, "backups.change_schedule", shapes.schedule, schedules.change)
 
     @operation(
         "schedule_delete", needs="backups.delete_schedule", query=bodies.DeleteScheduleQuery, answers={204: None},
@@ -133,7 +120,7 @@ class Run(_Schedules):
         row: Schedule = self.one(reference, RUN)
         within = scope(Source.objects.all(), self.user, RUN)
         made = schedules.run_now(row, by=self.actor, trigger=Trigger.API, within=within)
-        shown = told.backup(backups.get(made.pk), names=sees_names(self))
+        shown = told.backup(backups.get(made.pk), names=sees_names(self, made))
         return self.accepted({"runs": [shown]}, f"{API}/status/{made.pk}")
 
 

@@ -13,7 +13,7 @@ from backups.api import configured_shapes as shapes
 from backups.api.configured import Configured, options_placed
 from backups.api.nouns import API, POLICY, SOURCE
 from backups.models import Policy, Source
-from backups.services import policies, sources
+from backups.services import placing, policies, sources
 
 # --- sources --------------------------------------------------------------------------------------------------------
 
@@ -50,6 +50,8 @@ class Sources(_Sources):
     def post(self, _request: Request) -> Response:
         """The strategy looks at it first; nothing is stored when it cannot be read."""
         given = dict(self.given)
+        given["environment"] = placing.environment(given.get("environment"))
+        self.must_permit("backups.add_source", given["environment"], given.get("tags") or {})
         with options_placed():
             made = sources.create(given.pop("name"), given.pop("kind"), given.pop("options"), by=self.actor, **given)
         return self.created(shapes.source(made), self.named(made))
@@ -151,6 +153,7 @@ class Policies(_Policies):
     def post(self, _request: Request) -> Response:
         """What protection means."""
         given = dict(self.given)
+        self.must_hold_everywhere("backups.add_policy")
         made: Policy = policies.create(given.pop("name"), by=self.actor, **given)
         return self.created(shapes.policy(made), f"{API}/policies/{made.pk}")
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Environment, Job
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.states import Stateful
 from backups.models.policy import Policy, VerifyLevel
 from backups.models.problem import CarriesError
@@ -92,6 +93,10 @@ BACKUP_STORED = frozenset({BackupState.COMPLETED, BackupState.COMPLETED_WITH_WAR
 class Backup(models.Model):
     """One run and the recovery point it leaves; one part for each source. Of several sources: a recovery set."""
 
+    REACH: ClassVar[Reach] = Reach(
+        through="parts__source", environment="environment", untagged=True, requester="requested_by_id"
+    )
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     type = models.CharField(_("type"), max_length=16, choices=BackupType.choices)
     state = models.CharField(_("state"), max_length=24, choices=BackupState.choices, default=BackupState.QUEUED)
@@ -137,6 +142,8 @@ class Backup(models.Model):
             ("verify_backup", _("Can verify a backup")),
             ("browse_backup", _("Can see names inside a backup")),
             ("hold_backup", _("Can hold a backup")),
+            ("cancel_own_backup", _("Can cancel a backup that they asked for")),
+            ("download_backup", _("Can download what is inside a backup")),
         )
 
     def __str__(self) -> str:
@@ -160,7 +167,7 @@ class BackupPart(CarriesError, Stateful):
     {path, action, message, severity}; the counts are of all.
     """
 
-    ENVIRONMENT: ClassVar[str] = "source__environment"
+    REACH: ClassVar[Reach] = Reach(through="source")
     State = PartState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         PartState.QUEUED: frozenset({PartState.RUNNING, PartState.FAILED, PartState.CANCELLED}),

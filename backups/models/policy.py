@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+from aihub_backup.core.reach import Reach
 
 NOT_APPLIED = _("Stored; not applied by this version.")
 
@@ -26,6 +29,8 @@ class Policy(models.Model):
     Retention counts are points to keep of each step, 0 = none of that step; what any of the rules keeps stays, and
     without any rule nothing expires. Copies, restore tests and targets are stored only.
     """
+
+    REACH: ClassVar[Reach] = Reach(shared=True)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Node
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.secrets import SecretsField
 from aihub_backup.core.states import Stateful
 from backups.models.storage import Storage
@@ -39,7 +40,7 @@ class Repository(Stateful):
     {"recovery_code"}. `anchors` are the names of the log's last known leaves.
     """
 
-    ENVIRONMENT: ClassVar[str] = "storage__environment"
+    REACH: ClassVar[Reach] = Reach(through="storage")
     State = RepositoryState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         RepositoryState.CREATING: frozenset({RepositoryState.OK}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from django.db import models
@@ -11,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from aihub_backup.core.models import Environment
+from aihub_backup.core.reach import Reach
 from backups.models.backup import Backup, BackupType
 from backups.models.policy import Policy
 from backups.models.source import Source
@@ -38,6 +40,8 @@ class Schedule(models.Model):
     It owns one task of the scheduler and that task's crontab; only `services.schedules` writes them. Slots up to
     `decided_until` are written down already: nothing before that moment becomes due any more.
     """
+
+    REACH: ClassVar[Reach] = Reach(through="sources", environment="environment", tags="tags")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from aihub_backup.core.reach import Reach
+
 
 class Site(models.Model):
     """A room, a data centre, a cloud region: what burns down together."""
+
+    REACH: ClassVar[Reach] = Reach(shared=True)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.SlugField(_("name"), max_length=63, unique=True)

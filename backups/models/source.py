@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Environment, Node
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.secrets import SecretsField
 from backups.models.policy import Policy
 from backups.models.repository import Repository
@@ -16,6 +18,8 @@ from backups.models.repository import Repository
 
 class Source(models.Model):
     """Something to protect: a kind of `kinds.STRATEGIES` with its options. `tags` is a mapping of names to texts."""
+
+    REACH: ClassVar[Reach] = Reach(environment="environment", tags="tags")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)

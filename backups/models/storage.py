@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Environment, Node
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.secrets import SecretsField
 from backups.models.site import Site
 
 
 class Storage(models.Model):
     """One place: a kind of `kinds.STORAGES` with its options. A local one names the node whose disk it is."""
+
+    REACH: ClassVar[Reach] = Reach(environment="environment")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Job
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.states import Stateful
 from backups.models.backup import BackupPart, Trigger
 from backups.models.problem import CarriesError
@@ -39,7 +40,7 @@ class Verification(CarriesError, Stateful):
     `problems` holds the first ones as {object, paths, message}; `problems_count` counts all.
     """
 
-    ENVIRONMENT: ClassVar[str] = "part__source__environment"
+    REACH: ClassVar[Reach] = Reach(through="part__source")
     State = VerificationState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         VerificationState.QUEUED: frozenset(

@@ -9,16 +9,16 @@ from drf_spectacular.utils import OpenApiExample
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aihub_backup.core.access import scope
+from aihub_backup.core.access import covers, scope
 from aihub_backup.core.api import names
 from aihub_backup.core.api.endpoint import Endpoint
 from aihub_backup.core.api.schema import operation, page_of
 from aihub_backup.core.failures import Denied
 from aihub_backup.core.models import AuditEvent
 from backups.api import told
-from backups.api.backups import sees_names
 from backups.api.nouns import API
 from backups.api.shapes import EventShape
+from backups.api.sight import sees_names, with_sight
 from backups.models import Trigger
 from recovery.api import bodies, shapes
 from recovery.models import Recovery, RecoveryPart, RecoveryState, TargetKind
@@ -29,6 +29,7 @@ RECOVERY = names.register(
     names.Noun("recovery", "recovery.Recovery", "recovery.view_recovery", f"{API}/recover/status/{{id}}")
 )
 
+IN_PLACE = "recovery.recover_inplace"
 _PLACE = {"kind": "new_place", "path": "/srv/recovered/orders"}
 EXAMPLES = [
     OpenApiExample(
@@ -63,11 +64,12 @@ class Recover(Endpoint):
         """Built up beside the target, read back, then given its name in one step. Follow `Location`."""
         given = dict(self.given)
         target = recoveries.Target(**given.pop("target"))
-        if target.kind == TargetKind.IN_PLACE and not self.user.has_perm("recovery.recover_inplace"):
-            raise Denied("You need the permission “recovery.recover_inplace” to recover in place.")
         given["backup"] = given.pop("backup_id", None)
+        meant = given["backup"] or given.get("source")
+        if target.kind == TargetKind.IN_PLACE and not (meant and covers(self.user, IN_PLACE, meant)):
+            raise Denied(f"You need the permission “{IN_PLACE}” to recover in place.")
         made = recoveries.request(given.pop("type"), by=self.actor, trigger=Trigger.API, target=target, **given)
-        return self.accepted(shapes.recovery(made, names=sees_names(self)), f"{API}/recover/status/{made.pk}")
+        return self.accepted(shapes.recovery(made, names=sees_names(self, made)), f"{API}/recover/status/{made.pk}")
 
 
 class Status(Endpoint):
@@ -80,7 +82,7 @@ class Status(Endpoint):
     def get(self, _request: Request, recovery_id: UUID) -> Response:
         """200 in every state, for ever."""
         row = _recovery(self, recovery_id, "recovery.view_recovery")
-        return self.going_on(shapes.recovery(row, names=sees_names(self)))
+        return self.going_on(shapes.recovery(row, names=sees_names(self, row)))
 
 
 class Listing(Endpoint):
@@ -92,8 +94,8 @@ class Listing(Endpoint):
     )  # fmt: skip
     def get(self, _request: Request) -> Response:
         """Newest first; by a cursor that stays true while recoveries are added."""
-        names_too = sees_names(self)
-        return self.scrolled(self._chosen(), lambda row: shapes.recovery(row, whole=False, names=names_too))
+        rows = with_sight(self._chosen(), self.user)
+        return self.scrolled(rows, lambda row: shapes.recovery(row, whole=False, names=row.names_seen))
 
     def _chosen(self) -> QuerySet[Recovery]:
         asked, rows = self.asked, scope(recoveries.listing(), self.user, "recovery.view_recovery")
@@ -133,7 +135,7 @@ class One(Endpoint):
     def get(self, _request: Request, recovery_id: UUID) -> Response:
         """The same as its status."""
         row = _recovery(self, recovery_id, "recovery.view_recovery")
-        return self.going_on(shapes.recovery(row, names=sees_names(self)))
+        return self.going_on(shapes.recovery(row, names=sees_names(self, row)))
 
     @operation(
         "recover_cancel", needs="recovery.cancel_recovery", query=bodies.CancelQuery,
@@ -148,7 +150,7 @@ class One(Endpoint):
         row = recoveries.get(row.pk)
         if waiting and row.state == RecoveryState.CANCELLED:
             return Response(status=204)
-        return self.accepted(shapes.recovery(row, names=sees_names(self)), f"{API}/recover/status/{row.pk}")
+        return self.accepted(shapes.recovery(row, names=sees_names(self, row)), f"{API}/recover/status/{row.pk}")
 
 
 class Log(Endpoint):

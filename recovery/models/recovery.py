@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.models import Job, Node
+from aihub_backup.core.reach import Reach
 from aihub_backup.core.states import Stateful
 from backups.models import Backup, BackupPart, Trigger
 from backups.models.problem import CarriesError
@@ -86,7 +87,7 @@ class Recovery(CarriesError, Stateful):
     server knows it by, and `target_path` where it will be, for people and for the rule that each target is used once.
     """
 
-    ENVIRONMENT: ClassVar[str] = "parts__part__source__environment"
+    REACH: ClassVar[Reach] = Reach(through="parts__part__source", requester="requested_by_id")
     State = RecoveryState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         _S.DRAFT: frozenset({_S.AWAITING_APPROVAL, _S.QUEUED, _S.CANCELLED}),
@@ -165,6 +166,7 @@ class Recovery(CarriesError, Stateful):
             ("recover_inplace", _("Can recover in place")),
             ("rollback_recovery", _("Can roll a recovery back")),
             ("cancel_recovery", _("Can cancel a recovery")),
+            ("rollback_own_recovery", _("Can roll a recovery back that they asked for")),
         )
 
     def __str__(self) -> str:

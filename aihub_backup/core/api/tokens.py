@@ -54,15 +54,17 @@ class NewTokenShape(TokenShape):
 
 
 class Tokens(Endpoint):
-    """The caller's own tokens; a superuser sees everybody's."""
+    """The caller's own tokens; with core.manage_apitoken everybody's."""
 
     @operation(
         "token_list", needs="core.view_apitoken", answers={200: page_of(TokenShape)}, query=Paged, tag="tokens",
         summary="List tokens",
     )  # fmt: skip
     def get(self, _request: Request) -> Response:
-        """Own tokens, newest first; a superuser sees everybody's."""
-        rows = _visible(self, "core.view_apitoken").select_related("user").order_by("-created")
+        """Own tokens, newest first; with core.manage_apitoken everybody's."""
+        rows = (
+            scope(ApiToken.objects.all(), self.user, "core.view_apitoken").select_related("user").order_by("-created")
+        )
         return self.numbered(rows, lambda row: dict(TokenShape(row).data))
 
     @operation(
@@ -102,13 +104,9 @@ class Token(Endpoint):
         return Response(status=204)
 
 
-def _visible(endpoint: Endpoint, permission: str) -> Any:
-    rows = scope(ApiToken.objects.all(), endpoint.user, permission)
-    return rows if endpoint.user.is_superuser else rows.filter(user=endpoint.user)
-
-
 def _token(endpoint: Endpoint, token_id: UUID, permission: str) -> ApiToken:
-    found: ApiToken | None = _visible(endpoint, permission).select_related("user").filter(id=token_id).first()
+    rows = scope(ApiToken.objects.all(), endpoint.user, permission)
+    found = rows.select_related("user").filter(id=token_id).first()
     if found is None:
         raise NotFound("There is no such token, or it is not yours.")
     return found

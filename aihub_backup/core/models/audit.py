@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.failures import Refused
+from aihub_backup.core.reach import Reach
 
 
 class AppendOnly(Refused):
@@ -44,6 +45,8 @@ class AuditEvent(models.Model):
 
     Nothing here points at another table by a foreign key: what the event names may be deleted, the event stays.
     """
+
+    REACH: ClassVar[Reach] = Reach(environment="environment", untagged=True)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     at = models.DateTimeField(_("at"), db_index=True)

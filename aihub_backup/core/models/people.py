@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from knox.models import AbstractAuthToken, AuthTokenManager
 from knox.settings import knox_settings
+
+from aihub_backup.core.reach import Bound, Reach, own_form
 
 if TYPE_CHECKING:
     _Manager = models.Manager["ApiToken"]
@@ -24,6 +26,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
     """A person who may sign in. Our own class from the first day: a later change would need a new database.
 
     `token` is set on the instance of a request that came with a token; then no check finds more than the token allows.
+    Without an object, `has_perm` asks whether the permission is held anywhere; `core.access` knows where.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -31,6 +34,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
     password_expired = models.BooleanField(_("password must be changed"), default=False)
 
     token: ApiToken | None = None
+    grants_read: list[tuple[Bound, frozenset[str]]] | None = None  # by `core.access`, once for each instance
 
     if TYPE_CHECKING:
         auth_token_set: TokenManager
@@ -49,7 +53,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
         """The person's permission, cut down to the scopes of the token in use."""
         if self.token is not None and not self.token.allows(perm):
             return False
-        return super().has_perm(perm, obj)
+        return super().has_perm(perm, obj) or super().has_perm(own_form(perm), obj)
 
 
 class TokenManager(_Manager):
@@ -84,6 +88,8 @@ class ApiToken(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
         user: models.ForeignKey[User, User]
         expiry: models.DateTimeField[Any, Any]
 
+    REACH: ClassVar[Reach] = Reach(owner="user", all_need="core.manage_apitoken")
+
     objects = TokenManager()
 
     id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -96,6 +102,7 @@ class ApiToken(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
         verbose_name = _("API token")
         verbose_name_plural = _("API tokens")
         ordering = ("-created",)
+        permissions = (("manage_apitoken", _("Can see and revoke everybody's API tokens")),)
 
     def __str__(self) -> str:
         return f"{self.name or _('token')} ({self.token_key}…)"

@@ -10,13 +10,15 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from aihub_backup.core.reach import Reach
+
 NODE_SILENT_AFTER = timedelta(minutes=5)
 
 
 class Environment(models.Model):
     """prod, staging, …: every source, storage and event has one."""
 
-    ENVIRONMENT: ClassVar[str] = "pk"  # a token that is bound to environments sees and names only those
+    REACH: ClassVar[Reach] = Reach(environment="pk")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.SlugField(_("name"), max_length=63, unique=True)
@@ -35,6 +37,8 @@ class Environment(models.Model):
 
 class Node(models.Model):
     """A worker host. Its workers take the queue `node.<name>` beside the common ones."""
+
+    REACH: ClassVar[Reach] = Reach(shared=True)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.SlugField(_("name"), max_length=63, unique=True)

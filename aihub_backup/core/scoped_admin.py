@@ -1,0 +1,107 @@
+"""What every page of the admin stands on: nobody sees or touches more there than `access.scope` gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.contrib import admin
+from django.contrib.admin.filters import FieldListFilter, RelatedFieldListFilter
+from django.contrib.auth import get_permission_codename
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.db.models import Model, QuerySet
+from django.forms import ModelChoiceField, ModelForm
+from django.http import Http404, HttpRequest
+
+from aihub_backup.core.access import bounds, covers, everywhere, reach_of, scope
+from aihub_backup.core.reach import Reach
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = object  # mixed into admins of several makers
+
+
+def permission_for(model: type[Model], verb: str) -> str:
+    """“backups.view_source”, for example."""
+    return f"{model._meta.app_label}.{get_permission_codename(verb, model._meta)}"
+
+
+class ScopedAdmin(_ModelAdmin):
+    """Mixed in before a ModelAdmin: rows out of reach are not there (404), choices offer what may be seen."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """What the person may see; whoever may change something may see it."""
+        rows = super().get_queryset(request)
+        seen = scope(rows, request.user, permission_for(self.model, "view"))
+        changed = permission_for(self.model, "change")
+        if not bounds(request.user, changed):
+            return seen
+        within = scope(self.model._base_manager.all(), request.user, changed)
+        return rows.filter(models.Q(pk__in=seen.order_by().values("pk")) | models.Q(pk__in=within.values("pk")))
+
+    def has_add_permission(self, request: HttpRequest, *more: Any) -> bool:
+        """Within bounds only where rows say where they belong."""
+        allowed = bool(super().has_add_permission(request, *more))
+        bounded = reach_of(self.model).environment != ""
+        return allowed and (bounded or everywhere(request.user, permission_for(self.model, "add")))
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """For this row."""
+        return bool(super().has_view_permission(request, obj)) and self._covered(request, obj, "view", "change")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """For this row."""
+        return bool(super().has_change_permission(request, obj)) and self._covered(request, obj, "change")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """For this row."""
+        return bool(super().has_delete_permission(request, obj)) and self._covered(request, obj, "delete")
+
+    def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
+        """Nobody moves something, or adds it, to where they may not: the transaction of the form is undone."""
+        super().save_related(request, form, formsets, change)
+        self.must_reach(request, form.instance, "change" if change else "add")
+
+    def must_reach(self, request: HttpRequest, obj: Any, verb: str) -> None:
+        """PermissionDenied unless the row, as it is stored now, lies within the person's reach."""
+        if reach_of(self.model) != Reach() and not covers(request.user, permission_for(self.model, verb), obj):
+            raise PermissionDenied
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """Only what the person may see is offered, and accepted."""
+        return _narrowed(super().formfield_for_foreignkey(db_field, request, **options), request)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """The same for several."""
+        return _narrowed(super().formfield_for_manytomany(db_field, request, **options), request)
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> NoReturn:
+        """404, as the API answers, instead of a redirect to the index."""
+        raise Http404(f"There is no {opts.verbose_name} {object_id}, or you may not see it.")
+
+    def _covered(self, request: HttpRequest, obj: Any, *verbs: str) -> bool:
+        if obj is None or not obj.pk or obj._state.adding:
+            return True
+        return any(covers(request.user, permission_for(self.model, verb), obj) for verb in verbs)
+
+
+class ScopedRelatedFilter(RelatedFieldListFilter):
+    """The choices of a filter beside a list tell no names out of reach."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> Any:
+        """Those that the person may see."""
+        related: Any = field.related_model
+        seen = scope(related._base_manager.all(), request.user, permission_for(related, "view"))
+        known = set(seen.values_list("pk", flat=True))
+        return [(key, label) for key, label in super().field_choices(field, request, model_admin) if key in known]
+
+
+def _narrowed(field: Any, request: HttpRequest) -> Any:
+    if isinstance(field, ModelChoiceField) and field.queryset is not None:
+        rows = field.queryset
+        field.queryset = scope(rows, request.user, permission_for(rows.model, "view"))
+    return field
+
+
+FieldListFilter.register(lambda field: bool(field.remote_field), ScopedRelatedFilter, take_priority=True)
