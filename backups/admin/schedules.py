@@ -20,6 +20,7 @@ from aihub_backup.core import showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
+from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.admin import charts
 from backups.admin.base import AddableAdmin
 from backups.models import Schedule, ScheduleSlot, Source, Trigger
