@@ -87,6 +87,13 @@ def test_the_token_opens_it(client: Client, settings: Settings) -> None:
     assert b"aihub_info{" in answer.content and b"django_http_requests" in answer.content
 
 
+def test_behind_a_tls_proxy_it_is_asked_over_plain_http(client: Client, settings: Settings) -> None:
+    settings.SECURE_SSL_REDIRECT, settings.AIHUB_METRICS_TOKEN = True, TOKEN
+
+    assert client.get("/").status_code == 301
+    assert client.get("/metrics").status_code == 401
+
+
 # --- what is true ---------------------------------------------------------------------------------------------------
 
 
