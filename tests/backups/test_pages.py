@@ -145,6 +145,16 @@ def test_a_backup_has_a_page_in_every_state(browser: Client, source: Source, sta
     assert browser.get(reverse("admin:backups_backup_changelist")).status_code == 200
 
 
+def test_sources_are_filtered_by_their_verdict(browser: Client, backup: Backup, source: Source) -> None:
+    Source.objects.create(name="orphan", kind="files", environment=source.environment)
+
+    bad = browser.get(reverse("admin:backups_source_changelist"), {"standing": "critical"}).text
+    fair = browser.get(reverse("admin:backups_source_changelist"), {"standing": "warning"}).text
+
+    assert ">orphan</a>" in bad and ">docs</a>" not in bad
+    assert ">docs</a>" in fair and ">orphan</a>" not in fair
+
+
 # --- buttons --------------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +364,30 @@ def test_names_are_for_those_who_may_see_them(client: Client, operator: User, ba
 
     assert inside.status_code == 403
     assert "backup.request" in client.get(below(backup, "log")).text
+
+
+def test_damage_names_files_only_to_those_who_may_see_them(client: Client, operator: User, backup: Backup) -> None:
+    Verification.objects.update(problems=[{"object": "packs/x", "paths": ["/srv/secret-plan"], "message": "gone"}])
+    check = Verification.objects.get()
+    operator.user_permissions.add(Permission.objects.get(codename="view_verification"))
+    client.force_login(operator)
+    before = client.get(page_of(check))
+    operator.user_permissions.add(Permission.objects.get(codename="browse_backup"))
+
+    after = client.get(page_of(check))
+
+    assert before.status_code == 200 and "secret-plan" not in before.text
+    assert "secret-plan" in after.text
+
+
+def test_a_check_shows_its_progress(browser: Client, backup: Backup) -> None:
+    check = Verification.objects.get()
+    Verification.objects.update(state="running", started_at=timezone.now())
+
+    running = browser.get(page_of(check))
+    fragment = browser.get(reverse("admin:backups_verification_progress", args=[check.pk]))
+
+    assert 'hx-trigger="every 2s' in running.text and 'role="progressbar"' in fragment.text
 
 
 def test_what_cannot_be_opened_is_told(browser: Client, source: Source, by: Actor) -> None:
