@@ -30,7 +30,7 @@ from backups.models import (
     Storage,
     Verification,
 )
-from backups.services import backups, policies, schedules
+from backups.services import backups, policies, repositories, schedules
 from tests.backups import stories
 
 LISTS = ("source", "storage", "repository", "policy", "schedule", "backup", "verification", "backuppart", "site")
@@ -410,6 +410,18 @@ def test_a_wrong_code_is_refused_on_the_kits_page(browser: Client, repository: R
     assert repository.engine_id is not None and repository.engine_id in shown and "____" in shown
     repository.refresh_from_db()
     assert (repository.kit_proven_at is None and "badge" in refused.text) or "errornote" in refused.text
+
+
+def test_the_printed_code_is_proven_on_the_kits_page(browser: Client, storage: Storage, by: Actor) -> None:
+    kit = repositories.create("vault", storage, by=by)
+    page = reverse("admin:backups_repository_kit", args=[kit.repository.pk])
+    assert kit.code not in browser.get(page).text
+
+    proven = browser.post(page, {"code": kit.code}, follow=True)
+
+    assert "opens “vault”" in proven.text and kit.code not in proven.text
+    assert Repository.objects.get().kit_proven_at is not None
+    assert AuditEvent.objects.get(action="repository.kit.prove").actor_name == "olivia"
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
