@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -291,7 +292,7 @@ def test_progress_tells_bytes_rate_and_the_last_sign_of_life(browser: Client, so
     assert "HX-Refresh" not in answer.headers
     assert 'aria-valuenow="99"' in answer.text and "running (reading)" in answer.text
     assert "1.0\xa0GB" in answer.text and "1.0\xa0MB/s" in answer.text and "7 / 7" in answer.text
-    assert "reported 2 s ago" in answer.text and "You can close this page" in answer.text
+    assert re.search(r"reported \d+ s ago", answer.text) and "You can close this page" in answer.text
     assert 'hx-trigger="every 2s' in answer.text
 
 
@@ -304,7 +305,7 @@ def test_progress_warns_of_silence_and_ends_with_the_work(browser: Client, sourc
 
     ended = browser.get(below(made, "progress"))
 
-    assert "has been silent for 100 s" in silent.text
+    assert re.search(r"has been silent for 1\d\d s", silent.text)
     assert ended.headers["HX-Refresh"] == "true" and "hx-get" not in ended.text
 
 
