@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from aihub_backup.core import keys, logs, redaction
 from aihub_backup.core.variables import choice, flag, integer, read_file, seconds, secret, text, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+AIHUB_VERSION = str(tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"])
 
 read_file(os.environ.get("AIHUB_ENV_FILE") or BASE_DIR / ".env")
 
@@ -141,6 +143,7 @@ MIDDLEWARE = [
     "aihub_backup.core.passwords.OneTimePasswordMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "aihub_backup.core.requests.UnreadableValueMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
@@ -345,7 +348,9 @@ def _broker_options(url: str) -> dict[str, Any]:
     soon = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
     if not url.startswith(("redis", "rediss", "sentinel")):
         return soon
-    return {**soon, "socket_keepalive": True, "socket_timeout": 10, "health_check_interval": 25}
+    # Messages are acknowledged as soon as they are heard: what is still unheard after an hour was lost with its worker.
+    line = {"socket_keepalive": True, "socket_timeout": 10, "health_check_interval": 25}
+    return {**soon, **line, "visibility_timeout": 3600}
 
 
 CELERY_BROKER_URL = _broker_url or "filesystem://localhost//"  # without a host kombu warns at each start
@@ -390,6 +395,11 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
 AIHUB_RECOVERY_ROOTS = words("AIHUB_RECOVERY_ROOTS")
 if any(not root.startswith("/") for root in AIHUB_RECOVERY_ROOTS):
     raise ImproperlyConfigured("AIHUB_RECOVERY_ROOTS must be absolute paths between commas.")
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+AIHUB_METRICS_TOKEN = secret("AIHUB_METRICS_TOKEN")  # without it there is no /metrics
+PROMETHEUS_EXPORT_MIGRATIONS = False  # asks the database while the process starts
 
 # --- logs -----------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from aihub_backup.core.api.routes import Nowhere
 from aihub_backup.core.health import healthz
+from aihub_backup.metrics.endpoint import metrics
 
 API = "api/v1/"
 # Each app brings the urls of its own part of the API; they share one prefix.
@@ -20,6 +21,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
     path("language/", login_not_required(set_language), name="set_language"),  # also before the log-in
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path(API, include([path("backup/", include(part)) for part in API_PARTS])),
     path(f"{API}schema", SpectacularAPIView.as_view(), name="schema"),

@@ -20,6 +20,7 @@ STRATEGIES: PluginTable[Any] = PluginTable(
     "strategy",
     {
         "files": ("Files and directories", "backups.strategies.files.Files"),
+        "postgresql": ("PostgreSQL database", "backups.strategies.postgresql.PostgreSQL"),
         "sqlite": ("SQLite database", "backups.strategies.sqlite.SQLite"),
     },
 )

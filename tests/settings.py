@@ -32,6 +32,7 @@ def _remove(home: str, owner: int) -> None:
 os.environ["AIHUB_HOME"] = _home()
 os.environ.setdefault("AIHUB_NODE", "testnode")
 os.environ["AIHUB_ENV_FILE"] = os.devnull
+os.environ.setdefault("AIHUB_TOOL_DIRS", f"/usr:{sys.prefix}:{tempfile.gettempdir()}")  # the tests' own servers
 os.environ.setdefault("AIHUB_LOG_LEVEL", "WARNING")
 
 from aihub_backup.settings import *  # noqa: E402,F403  # the environment above must be there first; settings are names
@@ -43,3 +44,8 @@ AIHUB_JOB_HANDLERS = {
     "brief": "tests.core.handlers.Brief",
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # people of the tests need no slow hashes
+
+_broker = os.environ.get("AIHUB_BROKER_URL", "")
+if _broker.startswith("redis"):  # one database of the server for each parallel process
+    _number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16
+    CELERY_BROKER_URL = f"{_broker.rpartition('/')[0]}/{_number}"

@@ -10,9 +10,11 @@ from aihub_backup.cli.exits import Exit
 
 if TYPE_CHECKING:
     from backups.models import Backup, Verification
-    from recovery.models import Recovery
+    from recovery.models import Recovery, RecoveryPart
 
 Facts = dict[str, Any]
+
+ODDITIES_SHOWN = 20
 
 ENDS = {
     "completed": Exit.OK,
@@ -54,9 +56,15 @@ def of_recovery(recovery: Recovery) -> Facts:
         "created_at": recovery.created_at,
         "started_at": recovery.started_at,
         "finished_at": recovery.finished_at,
-        "parts": [{"source": row.part.source.name, "place": row.place} for row in recovery.parts.all()],
+        "parts": [_recovered(recovery, row) for row in recovery.parts.all()],
         "error": recovery.error,
     }
+
+
+def _recovered(recovery: Recovery, row: RecoveryPart) -> Facts:
+    """One part: where it is, and what is odd about it."""
+    place = f"{recovery.target_path}/{row.place}".rstrip("/")
+    return {"source": row.part.source.name, "place": place, "oddities": row.item_errors}
 
 
 def exit_code(facts: Sequence[Facts]) -> Exit:
@@ -85,9 +93,21 @@ def lines_of_backup(facts: Facts) -> str:
 def lines_of_recovery(facts: Facts) -> str:
     """For people: what came back, and where."""
     head = f"{facts['id']}  {facts['type']}  {facts['status']}  → {facts['target']}"
-    done = f"{_number(facts['items'])} items, {_size(facts['size_bytes'])}"
-    parts = [f"  {part['source']}: {facts['target']}/{part['place']}".rstrip("/") for part in facts["parts"]]
-    return "\n".join([head, done, *parts, *facts["notices"], *([_why(facts)] if facts["error"] else [])])
+    done = f"{_number(facts['items']) or 'no'} items, {_size(facts['size_bytes']) or 'nothing written'}"
+    parts = [f"  {part['source']}: {part['place']}" for part in facts["parts"]]
+    odd = [_oddity(one) for part in facts["parts"] for one in part["oddities"]]
+    more = [f"  … and {len(odd) - ODDITIES_SHOWN} more; --json tells them."] if len(odd) > ODDITIES_SHOWN else []
+    return "\n".join(
+        [
+            head,
+            done,
+            *parts,
+            *odd[:ODDITIES_SHOWN],
+            *more,
+            *facts["notices"],
+            *([_why(facts)] if facts["error"] else []),
+        ]
+    )
 
 
 def lines_of_verification(facts: Facts) -> str:
@@ -107,6 +127,10 @@ def table(headings: Sequence[str], facts: Sequence[Facts]) -> str:
     """A list for people."""
     rows = [[_cell(one[heading]) for heading in headings] for one in facts]
     return output.table([heading.removesuffix("_bytes").removesuffix("_at") for heading in headings], rows)
+
+
+def _oddity(one: Facts) -> str:
+    return f"  {one['severity']}: {one['path']}: {one['message']}"
 
 
 def _damaged(facts: Facts) -> bool:

@@ -7,13 +7,13 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from aihub_backup.cli import console, output
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, verb
+from aihub_backup.provisioning import kits
 
 Deed = Callable[[argparse.Namespace], int]
 
@@ -97,7 +97,7 @@ def _create(options: argparse.Namespace) -> int:
     from backups.services import lookup, repositories
 
     place = lookup.find(Storage.objects.all(), options.storage)
-    with _kit_file(options.kit) as file:
+    with kits.new_file(options.kit) as file:
         kit = repositories.create(options.name, place, by=console.actor(), waive_kit=options.waive_kit)
         written = _written(file, kit.text)
     _hand_over(options, kit, in_file=written)
@@ -106,38 +106,12 @@ def _create(options: argparse.Namespace) -> int:
     return Exit.OK if written or not options.kit else Exit.FAILED
 
 
-@contextmanager
-def _kit_file(path: str | None) -> Iterator[IO[str] | None]:
-    """A new file only the caller can read, opened before there is anything to lose: the code is told only once."""
-    if not path:
-        yield None
-        return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise CommandFailed(f"{path} exists already; the kit is not written over anything.", Exit.USAGE) from None
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be made for the kit: {error.strerror}.", Exit.USAGE) from None
-    with os.fdopen(descriptor, "w") as file:
-        try:
-            yield file
-        except BaseException:
-            os.unlink(path)
-            raise
-
-
 def _written(file: IO[str] | None, text: str) -> bool:
     """Is the text in the file, and on the disk?"""
-    if file is None:
-        return False
-    try:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-        output.complain(f"the kit could not be written to its file: {error.strerror}; here it is, keep it.")
-        return False
-    return True
+    why = kits.written(file, text)
+    if file is not None and why:
+        output.complain(f"the kit could not be written to its file: {why}; here it is, keep it.")
+    return not why
 
 
 def _hand_over(options: argparse.Namespace, kit: Any, *, in_file: bool) -> None:

@@ -1,4 +1,4 @@
-"""`aihub restore`: bring data back to a new place, through the same service as the API."""
+"""`aihub restore`: bring data back to a new place or into a new database, through the same service as the API."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     if bool(options.source) == bool(options.backup):
         raise CommandFailed("say what to restore: the name of a source, or --backup ID.", Exit.USAGE)
+    if options.make_roles and not options.to_database:
+        raise CommandFailed("--make-roles belongs to --to-database.", Exit.USAGE)
     with console.opened(options.home):
         return _restore(options)
 
@@ -30,7 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--part", metavar="NAME", action="append", default=[], help="only this source of the backup")
     parser.add_argument("--include", metavar="PATTERN", action="append", default=[], help="only these; repeatable")
     parser.add_argument("--exclude", metavar="PATTERN", action="append", default=[], help="without these; repeatable")
-    parser.add_argument("--to", metavar="DIR", required=True, help="a new or empty directory")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", metavar="DIR", help="a new or empty directory")
+    where.add_argument("--to-database", metavar="NAME", help="a new database on the source's own server")
+    parser.add_argument("--make-roles", action="store_true", help="make roles the server lacks; they may not sign in")
     parser.add_argument("--reason", default="asked for on the command line", help="for the audit")
     waiting.add_options(parser)
     return parser
@@ -44,7 +49,7 @@ def _restore(options: argparse.Namespace) -> int:
     recovery = recoveries.request(
         _kind(options),
         by=console.actor(),
-        target=recoveries.Target(path=os.path.abspath(options.to.removeprefix("dir:"))),
+        target=_target(options),
         reason=options.reason,
         trigger=Trigger.COMMAND,
         backup=backups.get(options.backup) if options.backup else None,
@@ -57,6 +62,15 @@ def _restore(options: argparse.Namespace) -> int:
     if options.wait:
         waiting.until_ended(f"recovery {recovery.pk}", lambda: _look(recovery.pk), options.timeout)
     return show(options, recovery.pk, ended=options.wait)
+
+
+def _target(options: argparse.Namespace) -> Any:
+    from recovery.models import TargetKind
+    from recovery.services.recoveries import Target
+
+    if options.to_database:
+        return Target(TargetKind.NEW_DATABASE, database=options.to_database, make_roles=options.make_roles)
+    return Target(path=os.path.abspath(options.to.removeprefix("dir:")))
 
 
 def show(options: argparse.Namespace, recovery: Any, *, ended: bool = False) -> int:
@@ -87,7 +101,9 @@ def _moment(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise CommandFailed(f"--at: {text!r} is not a time like 2026-11-22T07:41:30+08:00.", Exit.USAGE) from None
-    return moment.astimezone()  # without an offset: this machine's time zone
+    if moment.tzinfo is None:
+        raise CommandFailed(f"--at: {text!r} has no offset; write {text}Z or {text}+08:00.", Exit.USAGE)
+    return moment
 
 
 def _look(recovery: Any) -> tuple[bool, str, dict[str, Any]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from aihub_backup.cli.supervisor import Program
 
@@ -43,7 +45,13 @@ def programs(site: Site) -> list[Program]:
     quick = ["--pool", "threads", "--concurrency", "2", "--queues", ",".join(QUICK_QUEUES)]
     web = ("gunicorn", "--config", "python:aihub_backup.cli.web", "--bind", f"fd://{site.descriptor}")
     return [
-        _program(site, "web", (*web, "aihub_backup.wsgi:application"), descriptors=(site.descriptor,)),
+        _program(
+            site,
+            "web",
+            (*web, "aihub_backup.wsgi:application"),
+            descriptors=(site.descriptor,),
+            more={"PROMETHEUS_MULTIPROC_DIR": str(site.home / "metrics")},
+        ),
         _program(site, "worker", _worker(site, "jobs", jobs), grace=site.drain),
         _program(site, "control", _worker(site, "control", quick)),
         _program(site, "beat", ("celery", "--app", "aihub_backup.celery", "beat", "--pidfile=")),
@@ -56,12 +64,17 @@ def _worker(site: Site, name: str, options: list[str]) -> tuple[str, ...]:
 
 
 def _program(
-    site: Site, name: str, module: tuple[str, ...], grace: float = 10.0, descriptors: tuple[int, ...] = ()
+    site: Site,
+    name: str,
+    module: tuple[str, ...],
+    grace: float = 10.0,
+    descriptors: tuple[int, ...] = (),
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Program:
     return Program(
         name=name,
         command=(sys.executable, "-m", *module),
-        environment=site.environment(),
+        environment={**site.environment(), **more},
         directory=str(site.home),
         log=site.home / "log" / f"{name}.log" if site.logs_to_files else None,
         descriptors=descriptors,

@@ -1,6 +1,7 @@
 """`aihub test`: every check of the project, then its tests. Exit code 0 only when all of them passed.
 
-The launcher has installed what this needs. The tests come last, so that pytest's closing line ends the output.
+Tests of the database run twice: on the servers of production, and with all the others on the embedded default. The
+launcher has installed what this needs. The tests come last, so that pytest's closing line ends the output.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ PROCESSES = "2"  # of pytest: the machines of developers and CI have two cores
 LEAST_COVERAGE = "90"  # per cent of lines
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"  # it has no __main__
 
+HELP = """usage: ./aihub test [--quick] [PATH …] [PYTEST OPTION …]
+
+All checks of the project, then its tests; exit code 0 only when all of them passed.
+  --quick   without types, contracts, coverage and slow tests
+  PATH      only the tests below it, for example: ./aihub test tests/engine --quick
+Everything else goes to pytest (-k WORD, -x, -n 0 …)."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -34,10 +42,14 @@ class Check:
 
 def main(words: Sequence[str]) -> int:
     """`--quick` leaves out types, coverage and slow tests; every other word goes to pytest."""
+    if {"-h", "--help"} & set(words):
+        output.result(HELP)
+        return Exit.OK
     quick = "--quick" in words
     chosen = [word for word in words if word != "--quick"]
     with tempfile.TemporaryDirectory(prefix="aihub-checks-") as home:
         checks = [*_style(), *([] if quick else _thorough(home))]
+        checks += [] if quick or _partial(chosen) else [_on_servers(chosen)]
         failed = [check.name for check in checks if not passes(check)]
         if failed:
             output.complain(f"failed: {', '.join(failed)}. The tests follow; the exit code will be 1.")
@@ -89,13 +101,24 @@ def _thorough(home: str) -> list[Check]:
     return checks
 
 
+def _on_servers(words: Sequence[str]) -> Check:
+    """The tests of the database once more, on what production runs on."""
+    return Check("tests on PostgreSQL and Valkey", ("-m", "tests.servers.production", *_parallel(words), *words))
+
+
 def _pytest(quick: bool, words: Sequence[str]) -> Check:
-    parallel = (
-        () if any(word.startswith(("-n", "--pdb")) for word in words) else ("-n", PROCESSES, "--dist", "loadgroup")
-    )
     if quick:
-        return Check("tests", ("-m", "pytest", "-m", "not slow", *parallel, *words))
+        return Check("tests", ("-m", "pytest", "-m", "not slow", *_parallel(words), *words))
     # Part of the tests covers part of the lines: the threshold is for all of them.
-    partial = any(not word.startswith("-") for word in words) or any(word.startswith(("-k", "-m")) for word in words)
-    limit = () if partial else (f"--cov-fail-under={LEAST_COVERAGE}",)
-    return Check("tests", ("-m", "pytest", *parallel, "--cov", "--cov-report=term", *limit, *words))
+    limit = () if _partial(words) else (f"--cov-fail-under={LEAST_COVERAGE}",)
+    return Check("tests", ("-m", "pytest", *_parallel(words), "--cov", "--cov-report=term", *limit, *words))
+
+
+def _parallel(words: Sequence[str]) -> tuple[str, ...]:
+    alone = any(word.startswith(("-n", "--pdb")) for word in words)
+    return () if alone else ("-n", PROCESSES, "--dist", "loadgroup")
+
+
+def _partial(words: Sequence[str]) -> bool:
+    """Are only some of the tests asked for?"""
+    return any(not word.startswith("-") for word in words) or any(word.startswith(("-k", "-m")) for word in words)

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from aihub_backup.cli import output, place, stack
@@ -37,15 +38,18 @@ def main(words: Sequence[str]) -> int:
             drain=options.drain,
             logs_to_files=options.logs == "files",
         )
-        account = prepare(site, options.account)
+        prepared = prepare(site, options.account)
+        account = prepared["account"]
         if account and not options.json:
             tell_account(account)
+        tell_provisions(prepared)
         serve(site, lambda: announce(site, account, options.json))
     return Exit.OK
 
 
-def prepare(site: stack.Site, with_account: bool) -> dict[str, str] | None:
-    """Migrate the database and make the first account, in a process of its own. Returns the new account, if any."""
+def prepare(site: stack.Site, with_account: bool) -> dict[str, Any]:
+    """Migrate the database, make the first account and what the variables of the first start ask for, in a process of
+    its own. Returns its answer (see `cli.prepare`). CommandFailed, and nothing is made, when a variable is wrong."""
     words = [] if with_account else ["--no-account"]
     command = [sys.executable, "-m", "aihub_backup.cli.prepare", *words]
     done = processes.spawn(command, stdin=subprocess.DEVNULL, env=site.environment()).process
@@ -53,8 +57,10 @@ def prepare(site: stack.Site, with_account: bool) -> dict[str, str] | None:
     if done.returncode != 0:
         reason = (complaints.decode(errors="replace").strip().splitlines() or ["no reason was given"])[-1]
         raise CommandFailed(f"the database cannot be prepared: {reason}", Exit.DEPENDENCY)
-    account: dict[str, str] | None = json.loads(answer)["account"]
-    return account
+    prepared: dict[str, Any] = json.loads(answer)
+    if prepared.get("wrong"):
+        raise CommandFailed(" ".join(prepared["wrong"]), Exit.USAGE)
+    return prepared
 
 
 def serve(site: stack.Site, announce: Callable[[], None]) -> None:
@@ -85,6 +91,14 @@ def tell_account(account: dict[str, str]) -> None:
     """The first account's password, this one time, as soon as there is one: nobody could ask for it later."""
     output.result(f"First account: {account['name']}   one-time password: {account['password']}")
     output.result("It is shown once and kept nowhere; whoever signs in with it chooses another one first.")
+
+
+def tell_provisions(prepared: Mapping[str, Any]) -> None:
+    """What the variables of the first start have led to."""
+    for sentence in prepared["made"]:
+        output.say(f"made as the environment says: {sentence}")
+    for sentence in prepared["refused"]:
+        output.complain(f"not made, tried again by the next start: {sentence}")
 
 
 def answers(address: str, descriptor: int) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
 
 POLL = 0.5  # seconds between looks at the database
+PATIENCE = 5.0  # seconds that work may wait for a worker before we ask whether there is one
 QUIET = 30.0  # seconds between lines where no terminal can redraw one
 
 
@@ -25,9 +26,12 @@ def add_options(parser: ArgumentParser) -> None:
 
 def until_ended(what: str, look: Callable[[], tuple[bool, str, dict[str, Any]]], timeout: float) -> None:
     """Look again and again: (has it ended, its state, its progress). CommandFailed when the time is over."""
-    end, told = time.monotonic() + timeout, time.monotonic()
+    begin = told = time.monotonic()
+    end, idle = begin + timeout, False
     while True:
         ended, state, progress = look()
+        if not idle and state in ("pending", "queued") and time.monotonic() - begin > PATIENCE:
+            idle = _nobody_works(what)
         told = _tell(what, state, progress, told, ended)
         if ended:
             return
@@ -37,6 +41,16 @@ def until_ended(what: str, look: Callable[[], tuple[bool, str, dict[str, Any]]],
             time.sleep(POLL)
         except KeyboardInterrupt:
             raise CommandFailed(f"not waiting any longer; {what} goes on.", Exit.INTERRUPTED) from None
+
+
+def _nobody_works(what: str) -> bool:
+    """Say so, once, when no worker has shown itself lately."""
+    from aihub_backup.core.models import Node
+
+    if any(node.alive for node in Node.objects.filter(enabled=True)):
+        return False
+    output.say(f"{what} waits: no worker serves this console now. Start it: ./aihub up")
+    return True
 
 
 def line(progress: dict[str, Any]) -> str:
@@ -54,7 +68,7 @@ def line(progress: dict[str, Any]) -> str:
 
 def _tell(what: str, state: str, progress: dict[str, Any], told: float, ended: bool) -> float:
     """Redraw on a terminal; elsewhere a line now and then."""
-    text = f"{what}: {state}  {line(progress)}".rstrip()
+    text = f"{what}: {state}  {'' if ended else line(progress)}".rstrip()
     if sys.stderr.isatty():
         output.progress(text, done=ended)
     elif ended or time.monotonic() - told > QUIET:

@@ -45,9 +45,14 @@ def record(action: str, target: models.Model, *, by: Actor | None, **facts: obje
     who = by or SYSTEM
     return AuditEvent.objects.create(
         at=timezone.now(), action=action, actor_kind=who.kind, actor_id=who.user_id or "", actor_name=who.name[:200],
-        target_type=target._meta.label_lower, target_id=str(target.pk), target_name=str(target)[:255],
+        target_type=target._meta.label_lower, target_id=_id(target), target_name=str(target)[:255],
         environment=_environment(target), facts=_clean(facts), request_id=request_id(),
     )  # fmt: skip
+
+
+def _id(target: models.Model) -> str:
+    """The id that the API tells: a token's key is the digest of its secret, and its id is another column."""
+    return str(getattr(target, "id", None) or target.pk)
 
 
 def _environment(target: models.Model) -> Any:

@@ -150,7 +150,7 @@ def _decoded(text: str) -> Any:
 
 def _moment(text: str) -> datetime:
     found = parse_datetime(text)
-    if found is None or found.tzinfo is None:
+    if found is None or found.tzinfo is None or not 1970 <= found.year < 2200:
         raise ValueError(text)
     return found
 

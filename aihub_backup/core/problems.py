@@ -201,7 +201,7 @@ def _from_framework(error: exceptions.APIException) -> tuple[Failure, dict[str, 
 
 def _sentence(error: exceptions.APIException) -> str:
     if isinstance(error, exceptions.NotAuthenticated):
-        return "Sign in, or send a token: “Authorization: Bearer aihub_…”."
+        return "Sign in, or send a token in the header “Authorization”, behind the word “Bearer”."
     if isinstance(error, exceptions.UnsupportedMediaType):
         return "Send the body as JSON, with the header “Content-Type: application/json”."
     if isinstance(error, exceptions.NotAcceptable):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 import structlog
+from django.core.exceptions import BadRequest, ValidationError
 from django.http import HttpRequest, HttpResponse
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else could break log lines or headers
@@ -38,3 +39,20 @@ class RequestIdMiddleware:
                 _current.reset(token)
         response["X-Request-ID"] = name
         return response
+
+
+class UnreadableValueMiddleware:
+    """Values that no form of ours sends and that break Django's own widgets and lookups when they are shown again (a
+    choice that is no UUID, a key with forty digits): a bad request, not a failure of ours."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """As ever."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Raises BadRequest in place of what such a value led to; it was not stored."""
+        if request.method == "POST" and isinstance(exception, (ValidationError, OverflowError)):
+            raise BadRequest("A value in this form cannot be read.") from exception

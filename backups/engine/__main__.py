@@ -8,6 +8,7 @@ the file AIHUB_KEYFILE; caches live in AIHUB_CACHE_DIR. Data goes to standard ou
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -30,6 +31,7 @@ from backups.engine.stores.address import open_address
 from backups.engine.stores.retrying import RetryingStore
 
 EXIT_FAILED, EXIT_USAGE, EXIT_WARNINGS, EXIT_NOT_FOUND, EXIT_DAMAGE = 1, 2, 3, 4, 5
+MOST_WORKERS = 256
 EXIT_NOT_ALLOWED, EXIT_IN_THE_WAY, EXIT_UNREACHABLE = 7, 8, 11  # the numbers of the whole command line
 
 _EXITS: tuple[tuple[type[errors.EngineError], int], ...] = (  # the first that fits
@@ -98,7 +100,7 @@ def _add_backup(verbs: Any) -> None:
     parser.add_argument("--full", action="store_true", help="read everything again, assume nothing unchanged")
     parser.add_argument("--workers", type=_count, default=engine.Options().workers, help="worker processes; 0: none")
     parser.add_argument("--codec", choices=["zstd", "gzip", "none"], default="zstd")
-    parser.add_argument("--level", type=int, default=1, help="of the codec")
+    parser.add_argument("--level", type=int, default=1, choices=range(1, 20), metavar="1-19", help="of the codec")
 
 
 def _add_restore(verbs: Any) -> None:
@@ -124,7 +126,7 @@ def _add_check(verbs: Any) -> None:
     level.add_argument("--level", type=int, default=1, choices=[1, 2, 3], help="1 listed, 2 SHA-256, 3 decrypted")
     level.add_argument("--read-data", dest="level", action="store_const", const=3, help="the same as --level 3")
     parser.add_argument(
-        "--read-share", type=float, default=1.0, metavar="0-1", help="part of the packs that levels 2 and 3 read"
+        "--read-share", type=_share, default=1.0, metavar="0-1", help="part of the packs that levels 2 and 3 read"
     )
     parser.add_argument("--snapshot", action="append", help="check only what this snapshot needs; repeatable")
 
@@ -133,9 +135,16 @@ def _add_check(verbs: Any) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 0 or more")
+    if not text.isdecimal() or len(text) > 3 or int(text) > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 0 to {MOST_WORKERS}")
     return int(text)
+
+
+def _share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a part of the packs; give a number above 0, up to 1")
 
 
 def _path(text: str) -> bytes:
@@ -168,6 +177,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _backup(options: argparse.Namespace) -> int:
+    _refuse_loop(options)
     repository = _open(options)
     started = time.monotonic()
     roots = resolve([os.path.abspath(os.fsencode(source)) for source in options.source])
@@ -205,6 +215,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
+    place = _directory(options)
+    if place and _inside(os.path.realpath(os.fsencode(options.target)), place):
+        raise errors.TargetError(f"--target lies in the repository {options.repository}; choose another directory.")
     repository = _open(options)
     snapshot = repository.log.snapshot(options.snapshot)
     items: list[engine.ItemError] = []
@@ -223,7 +236,9 @@ def _restore(options: argparse.Namespace) -> int:
     if options.include and not done.items:
         sys.stderr.write("Nothing in the snapshot fits --include; list it to see its paths.\n")
         return EXIT_NOT_FOUND
-    return EXIT_DAMAGE if done.failed else EXIT_WARNINGS if items else 0
+    if any(item.severity == "error" and not item.unsupported for item in items):
+        return EXIT_DAMAGE
+    return EXIT_WARNINGS if items else 0
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -258,6 +273,34 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 # opening
+
+
+def _directory(options: argparse.Namespace) -> bytes:
+    """The repository's directory; empty when it is no directory of this machine."""
+    return b"" if "://" in options.repository else os.path.realpath(os.fsencode(options.repository))
+
+
+def _inside(path: bytes, place: bytes) -> bool:
+    return path == place or path.startswith(place.rstrip(b"/") + b"/")
+
+
+def _refuse_loop(options: argparse.Namespace) -> None:
+    """EngineError when the backup would read the repository itself: each would store those before it."""
+    place = _directory(options)
+    if not place or not PathFilter((), options.exclude).selects(place.strip(b"/"), True):
+        return
+    for source in options.source:
+        root = os.path.realpath(os.fsencode(source))
+        if _inside(root, place) or (_inside(place, root) and _reached(place, options)):
+            raise errors.EngineError(
+                f"{source} holds the repository {options.repository} itself: each backup would store those before it. "
+                f"Leave it out with --exclude {printable(place)}, or choose a repository elsewhere."
+            )
+
+
+def _reached(place: bytes, options: argparse.Namespace) -> bool:
+    """False when a directory above it is left out."""
+    return PathFilter((), options.exclude).may_contain(os.path.dirname(place).strip(b"/"))
 
 
 def _store(options: argparse.Namespace) -> Place:

@@ -89,6 +89,7 @@ class ItemError(NamedTuple):
     action: str  # scan, read, restore …
     message: str  # a sentence
     severity: str  # "warning": the item is stored as well as it can be; "error": it is missing or incomplete
+    unsupported: bool = False  # nothing is damaged: this account, or this target, cannot take such an item
 
 
 def kept_time(ns: int) -> int:

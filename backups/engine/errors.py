@@ -98,8 +98,20 @@ class SourceError(EngineError):
     """The thing to be backed up cannot be read."""
 
 
+class SourceUnavailable(SourceError):
+    """It does not answer at the moment, or somebody else holds it."""
+
+    permanent = False
+
+
 class TargetError(EngineError):
     """The place to restore to cannot take what is to be restored."""
+
+
+class TargetUnavailable(TargetError):
+    """It does not answer at the moment."""
+
+    permanent = False
 
 
 class InvalidPattern(EngineError):

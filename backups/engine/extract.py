@@ -161,12 +161,12 @@ class DirectoryWriter:
         """Make a FIFO, or with privileges a device; False: reported instead."""
         parent, name = _split(self._relative(entry.path))
         if entry.kind is not Kind.FIFO and not self._privileges:
-            return self._lost(entry, "a device is restored only with privileges")
+            return self._lost(entry, "a device is restored only with privileges", unsupported=True)
         try:
             os.mknod(name, _FORMATS[entry.kind] | 0o600, entry.rdev, dir_fd=self._tree.open_directory(parent))
             self._give_back(entry)
         except PermissionError:
-            return self._lost(entry, "this account may not make devices")
+            return self._lost(entry, "this account may not make devices", unsupported=True)
         except OSError as error:
             return self._lost_or_refused(entry, error)
         return True
@@ -281,8 +281,8 @@ class DirectoryWriter:
             raise failure from None
         return self._lost(entry, reason(error))
 
-    def _lost(self, entry: Entry, why: str) -> bool:
-        self.report(ItemError(entry.path, "restore", f"It was not restored: {why}.", "error"))
+    def _lost(self, entry: Entry, why: str, *, unsupported: bool = False) -> bool:
+        self.report(ItemError(entry.path, "restore", f"It was not restored: {why}.", "error", unsupported))
         return False
 
 

@@ -173,8 +173,9 @@ class Log:
         """Whether opening has to read more records behind the newest checkpoint than it should."""
         newest = max((r.seq for r in self._read.values() if r.kind == "checkpoint"), default=-1)
         behind = sum(r.seq > newest for r in self._read.values())
-        # Not while a record is damaged: it would be covered, and healed from a copy nobody would read it again.
-        return behind >= fmt.RECORDS_PER_CHECKPOINT and not self.damaged
+        # Not while a record is damaged or gone: it would be covered, so that nobody would read it again when it is
+        # healed from a copy, and nobody would tell that it is missing.
+        return behind >= fmt.RECORDS_PER_CHECKPOINT and not self.damaged and not self.missing
 
     def append_checkpoint(self, *, config: bytes = b"", keys: Iterable[str] = ()) -> Record:
         """Write the whole live set. config and keys are given once, with the repository's first record."""

@@ -61,7 +61,7 @@ class Config:
         try:
             facts = json.loads(data)
             kind, version = facts["aihub"], int(facts["format"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ObjectDamaged("config", f"it is not the description of a repository (in {where})") from None
         if kind != "repository":
             raise ForeignRepository(f"{where} holds {kind!r}, not a repository of ours.")
@@ -257,6 +257,7 @@ class Repository:
             self.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
             temporary = self.cache / f".leaves-{os.getpid()}"
             text = "\n".join(self.anchors)
+            temporary.touch(0o600)
             temporary.write_text(f"{text}\n{fmt.sha256(text.encode()).hex()}")
             temporary.rename(self.cache / "leaves")
 

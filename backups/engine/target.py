@@ -26,6 +26,7 @@ from backups.engine.errors import TargetError
 PREFIX = b".aihub-restore-"
 LOST_FOUND = b"lost+found"  # a fresh file system's own directory; it leaves a target empty
 
+HANDLES = b"/proc/self/fd"  # a target below one of our own handles: its names lead nowhere else
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _CURES = {
@@ -77,7 +78,7 @@ def probe_target(target: bytes) -> TargetFacts:
     while not os.path.lexists(place):
         place = os.path.dirname(place)
     try:
-        fd = _open_empty(place) if place == _resolved(target) else os.open(place, _OPEN)
+        fd = _open_empty(place) if place == _resolved(target) else _open_directory(place)
     except OSError as error:
         raise refusal(place, error) from None
     try:
@@ -158,7 +159,7 @@ class Stage:
         if not os.path.isdir(missing):
             raise _no_directory(missing)
         os.makedirs(parent, exist_ok=True)
-        return os.open(parent, _OPEN)
+        return _open_directory(parent)
 
     def _enter(self) -> int:
         fd = os.open(self.name, _OPEN, dir_fd=self._parent)
@@ -229,7 +230,12 @@ class Stage:
 def _resolved(target: bytes) -> bytes:
     if not target or b"\0" in target:
         raise TargetError("There is nowhere to restore to: name a directory.")
-    return os.path.realpath(target)
+    return target if target.startswith(HANDLES + b"/") else os.path.realpath(target)
+
+
+def _open_directory(path: bytes) -> int:
+    """Never through a link, except the kernel's own to a handle of ours."""
+    return os.open(path + b"/." if os.path.dirname(path) == HANDLES else path, _OPEN)
 
 
 def _open_empty(target: bytes) -> int:
@@ -255,7 +261,7 @@ def _no_directory(path: bytes) -> TargetError:
 
 def _sync_entry_of(path: bytes) -> None:
     """Make the name of a directory survive a power cut."""
-    fd = os.open(os.path.dirname(path), _OPEN)
+    fd = _open_directory(os.path.dirname(path))
     try:
         os.fsync(fd)
     finally:

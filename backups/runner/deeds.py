@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backups.engine.errors import EngineError
-from backups.runner import backup, looking, making, restore, validate
+from backups.runner import backup, databases, looking, making, restore, validate
 from backups.runner.caller import Caller
 
 Deed = Callable[[Mapping[str, Any], Caller], dict[str, Any]]
@@ -24,6 +24,11 @@ DEEDS: Mapping[str, Deed] = {
     "diff": looking.diff,
     "restore": restore.restore,
     "validate": validate.validate,
+    "database_judge": databases.judge,
+    "database_build": databases.build,
+    "database_rename": databases.rename,
+    "database_discard": databases.discard,
+    "database_called": databases.called,
 }
 
 

@@ -7,23 +7,25 @@ from typing import Any
 
 from backups import engine
 from backups.engine.patterns import PathFilter
-from backups.runner import places
+from backups.runner import holding, places
 from backups.runner.caller import Caller
 
 
 def restore(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """{"repository", "snapshot", "target": absolute bytes, "base": bytes, "include", "exclude": patterns, "options":
-    {"preserve_owner", "privileges"}} → the counts of `engine.Restored.pack()` with "leaves".
+    {"preserve_owner", "privileges"}, "stage": see `holding.target`} → the counts of `engine.Restored.pack()` with
+    "leaves".
 
     The target is empty or does not exist; the caller gives a place of its own (a stage), and decides what becomes of
     it: a restore that was ended in the middle leaves a part of the tree there.
     """
     opened = places.repository(job["repository"])
-    done = engine.restore(
-        opened, opened.log.snapshot(str(job["snapshot"])), job["target"], base=job.get("base", b""),
-        select=selection(job), options=engine.RestoreOptions(**job.get("options", {})), report=caller.item,
-        progress=lambda counts: caller.progress(_progress(counts)),
-    )  # fmt: skip
+    with holding.target(job) as target:
+        done = engine.restore(
+            opened, opened.log.snapshot(str(job["snapshot"])), target, base=job.get("base", b""),
+            select=selection(job), options=engine.RestoreOptions(**job.get("options", {})), report=caller.item,
+            progress=lambda counts: caller.progress(_progress(counts)),
+        )  # fmt: skip
     return {**done.pack(), "leaves": opened.anchors}
 
 

@@ -12,7 +12,7 @@ from backups import engine
 from backups.engine.content import units
 from backups.engine.disk import DiskTree, printable, reason
 from backups.kinds import STRATEGIES
-from backups.runner import places, restore
+from backups.runner import holding, places, restore
 from backups.runner.caller import Caller
 
 BLOCK = 1 << 20
@@ -27,18 +27,18 @@ _FORMATS = {
 def validate(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """{"repository", "snapshot", "target", "base", "include", "exclude", "lost": number of items that were reported
     as not restored, "bytes": to be read, "whole": nothing was left out, "kind" of the source, "facts": told at
-    the capture} → {"findings": [{"check", "passed", "detail"}]}."""
+    the capture, "stage": see `holding.target`} → {"findings": [{"check", "passed", "detail"}]}."""
     opened = places.repository(job["repository"])
-    reading = _Reading(opened, job, caller)
-    findings = [reading.finding()]
-    if job.get("whole") and not job["lost"]:
-        findings += _by_strategy(job)
+    with holding.target(job) as target:
+        findings = [_Reading(opened, {**job, "target": target}, caller).finding()]
+        if job.get("whole") and not job["lost"]:
+            findings += _by_strategy(job, target)
     return {"findings": findings}
 
 
-def _by_strategy(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _by_strategy(job: Mapping[str, Any], target: bytes) -> list[dict[str, Any]]:
     """What the strategy itself finds: databases are opened and counted, for example."""
-    found = STRATEGIES.load(job["kind"]).validate(os.fsdecode(job["target"]), job["facts"])
+    found = STRATEGIES.load(job["kind"]).validate(os.fsdecode(target), job["facts"])
     return [dict(finding) for finding in found]
 
 

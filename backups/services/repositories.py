@@ -58,6 +58,8 @@ class RecoveryKit:
 
                 AIHUB_RECOVERY_CODE='…' ./aihub engine list <directory>
                 AIHUB_RECOVERY_CODE='…' ./aihub engine restore <directory> --snapshot <id> --target <new directory>
+
+            Whole systems hold devices and programs that run with other rights: as root, add --privileges.
             """)
 
 

@@ -34,7 +34,7 @@ TERM_PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
 LAST_WORDS = 10.0  # seconds from the last message to the end of the process
 MOST_LOG_BYTES = 256 << 10  # of the runner's stderr
 
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "AIHUB_TOOL_DIRS")
 _INHERITED_PREFIXES = ("LC_", "LANG", "COVERAGE_")
 
 Events = Callable[[Mapping[str, Any]], None]

@@ -17,6 +17,9 @@ def checked(row: models.Model, *, besides: Iterable[str] = ()) -> None:
 
     `besides` are fields that the caller fills in later.
     """
+    if getattr(row, "name", "") in (".", ".."):
+        sentence = "“.” and “..” lead elsewhere in a path; choose another name."
+        raise Invalid(f"The {row._meta.verbose_name} is not valid. name: {sentence}", errors={"name": sentence})
     names = {field.name for field in row._meta.get_fields()}
     try:
         row.full_clean(exclude=names & {*_UNCHECKED, *besides})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
@@ -72,3 +72,57 @@ class Strategy(ABC, Generic[OptionsT]):
     def validate(cls, target: str, facts: Mapping[str, Any]) -> Sequence[Finding]:
         """Look at what was restored to target, the place of restore_base(). Every byte has been compared already."""
         return []
+
+
+class DatabaseStrategy(Strategy[OptionsT]):
+    """A kind that lives on a server, and also comes back there into a new database beside the one it was.
+
+    It is built up under a working name, looked at, and only then given its own. Everything raises TargetError with a
+    sentence and the cure. What was built is known by a word (`known_as`) that the server itself gave to it, so that
+    it can be told after any interruption whether the last step was done.
+    """
+
+    @classmethod
+    @abstractmethod
+    def name_error(cls, name: str) -> str:
+        """Why a new database cannot be called that, wherever it will be; "" when it can."""
+
+    @classmethod
+    @abstractmethod
+    def address(cls, options: OptionsT, name: str) -> str:
+        """Where a database of that name is, for people; without secrets."""
+
+    @abstractmethod
+    def judge(self, name: str, facts: Mapping[str, Any], *, make_roles: bool) -> None:
+        """Silence, or what stands in the way on this server. Changes nothing; needs only what was told at the capture.
+
+        make_roles  roles that are missing will be made, without the right to sign in; else they stand in the way
+        """
+
+    @abstractmethod
+    def build(
+        self,
+        build_as: str,
+        directory: str,
+        facts: Mapping[str, Any],
+        *,
+        make_roles: bool,
+        tick: Callable[[], None] = lambda: None,
+    ) -> tuple[str, list[Finding]]:
+        """(known_as, findings): a database of that working name, made of the recovery point's files in directory.
+
+        What an attempt before this one has left under the working name goes first. `tick` is called now and then and
+        may raise; then, and whenever this raises, nothing stays.
+        """
+
+    @abstractmethod
+    def rename(self, build_as: str, name: str) -> None:
+        """The last step: one transaction of the server, in which nobody else can take the name."""
+
+    @abstractmethod
+    def discard(self, build_as: str) -> None:
+        """Drop what stands under the working name; silence when there is nothing. Roles that were made stay."""
+
+    @abstractmethod
+    def name_of(self, known_as: str) -> str:
+        """What the database that was built is called now; "" when it is gone."""

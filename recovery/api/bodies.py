@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
-from aihub_backup.core.api.bodies import Body, Choice, Moment, Named, Query, Scrolled, Text, Words
+from aihub_backup.core.api.bodies import Body, Choice, Flag, Moment, Named, Query, Scrolled, Text, Words
 from aihub_backup.core.api.tokens import ENVIRONMENT
 from backups.api.nouns import BACKUP, NODE, SOURCE
 from recovery.models import Purpose, RecoveryState, RecoveryType, TargetKind
@@ -19,14 +19,22 @@ CONFLICTS = ("fail", "keep_both", "overwrite", "skip")
 
 
 class TargetBody(Body):
-    """Where to. `new_place` needs a path on the node's disk that does not exist or is empty."""
+    """Where to.
+
+    `new_place` needs a path on the node's disk that does not exist or is empty, `new_database` the name of a database
+    that the source's server does not have yet.
+    """
 
     kind = Choice(choices=TargetKind.choices)
     path = Text(max_length=4000, required=False, trim_whitespace=False)
     node = Named(NODE, required=False, help_text="Whose disk; absent: the node that reaches the data.")
+    database = Text(max_length=100, required=False, help_text="Name of the new database (new_database).")
+    make_roles = Flag(default=False, help_text="Make roles that the server lacks, without the right to sign in.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """A new place has a path."""
+        """A new place has a path, a new database a name."""
+        if attrs["kind"] == TargetKind.NEW_DATABASE and not attrs.get("database"):
+            raise serializers.ValidationError({"database": "A new database needs a name."})
         if attrs["kind"] == TargetKind.NEW_PLACE and not attrs.get("path"):
             raise serializers.ValidationError({"path": "A new place needs an absolute path."})
         return attrs

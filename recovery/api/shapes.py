@@ -19,7 +19,8 @@ class TargetShape(serializers.Serializer[Any]):
     """Where to."""
 
     kind = serializers.ChoiceField(TargetKind.choices)
-    path = serializers.CharField(allow_blank=True)
+    path = serializers.CharField(allow_blank=True, help_text="For a new database: its address.")
+    database = serializers.CharField(allow_blank=True, help_text="Name of the new database.")
     node = Reference(allow_null=True)
 
 
@@ -109,7 +110,8 @@ def _part(row: Recovery, part: RecoveryPart, names: bool) -> dict[str, Any]:
 
 def _target(row: Recovery) -> dict[str, Any]:
     return {
-        "kind": row.target_kind, "path": row.target_path, "node": told.reference(row.node) if row.node else None
+        "kind": row.target_kind, "path": row.target_path, "database": row.target_database,
+        "node": told.reference(row.node) if row.node else None,
     }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class TargetKind(models.TextChoices):
     """Where to."""
 
     NEW_PLACE = "new_place", _("a new place")
+    NEW_DATABASE = "new_database", _("a new database")
     IN_PLACE = "in_place", _("in place")
     SOURCE = "source", _("another source")
     DOWNLOAD = "download", _("a download")
@@ -80,6 +81,9 @@ class Recovery(CarriesError, Stateful):
     end; `tree_inode` tells afterwards whether that happened. `findings` are what validation looked at: {"part",
     "check", "passed", "detail"}. `notices` are sentences about what was understood (the point that was chosen, for
     example). `left_behind` says what a failed one left.
+
+    With a new database as its target it is the same: `stage` is the database's working name, `tree_inode` the word its
+    server knows it by, and `target_path` where it will be, for people and for the rule that each target is used once.
     """
 
     ENVIRONMENT: ClassVar[str] = "parts__part__source__environment"
@@ -116,6 +120,8 @@ class Recovery(CarriesError, Stateful):
         _("kind of target"), max_length=16, choices=TargetKind.choices, default=TargetKind.NEW_PLACE
     )
     target_path = models.TextField(_("target"), blank=True)
+    target_database = models.CharField(_("name of the new database"), max_length=100, blank=True)
+    make_roles = models.BooleanField(_("make missing roles"), default=False)
     node = models.ForeignKey(
         Node, models.PROTECT, null=True, blank=True, verbose_name=_("node"), related_name="recoveries"
     )

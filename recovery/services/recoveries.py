@@ -21,7 +21,7 @@ from backups.engine.patterns import PathFilter
 from backups.models import Backup, BackupPart, Source, Trigger
 from recovery.models import Purpose, Recovery, RecoveryPart, RecoveryState, RecoveryType, TargetKind
 from recovery.models.recovery import ACTIVE, BEFORE_THE_START, WORKING
-from recovery.services import points, targets
+from recovery.services import databases, points, targets
 
 JOB = "recovery"
 LONGEST_NAME = 200  # bytes; file systems take 255, and ours must fit into a column
@@ -36,11 +36,17 @@ _LATER = {
 
 @dataclass(frozen=True)
 class Target:
-    """Where to bring it: for a new place an absolute path on a node's disk (None: the node that reaches the data)."""
+    """Where to bring it.
+
+    new_place     an absolute path on a node's disk (None: the node that reaches the data)
+    new_database  a name that the source's server does not have yet; roles it lacks are made where make_roles says so
+    """
 
     kind: str = TargetKind.NEW_PLACE
     path: str = ""
     node: Node | None = None
+    database: str = ""
+    make_roles: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,16 @@ def preview(
     _refuse_later(target, conflict, purpose)
     _check_selection(kind, parts, include, exclude)
     chosen = points.choose(kind, backup=backup, source=source, at=at, parts=parts)
-    node = _node(chosen.parts, target.node)
-    path = _judged(target.path, node)
+    if target.kind == TargetKind.NEW_DATABASE:
+        path = databases.judged(target.database, chosen.parts, selected=bool(include or exclude))
+        node = _node(chosen.parts, target.node or chosen.parts[0].source.node)
+    else:
+        node = _node(chosen.parts, target.node)
+        path = _judged(target.path, node)
     recovery = Recovery(
         type=kind, purpose=purpose, backup=chosen.backup, point_in_time=at, include=list(include),
-        exclude=list(exclude), target_kind=target.kind, target_path=path, node=node, reason=reason, trigger=trigger,
+        exclude=list(exclude), target_kind=target.kind, target_path=path, target_database=target.database,
+        make_roles=target.make_roles, node=node, reason=reason, trigger=trigger,
         requested_by_kind=by.kind, requested_by_id=by.user_id or "", requested_by_name=by.name[:200],
         notices=chosen.notices,
     )  # fmt: skip
@@ -146,12 +157,13 @@ def cancel(recovery: Recovery, *, by: Actor, reason: str = "") -> Recovery:
 
 def refuse_rollback(recovery: Recovery) -> Refused:
     """Why there is nothing to roll back: the way it came left what was there before untouched."""
+    what = "database" if recovery.target_kind == TargetKind.NEW_DATABASE else "directory"
     if recovery.active:
         words = "This recovery has not ended; cancel it instead (DELETE), and nothing stays behind."
     else:
         words = (
             f"This recovery wrote to a new place ({recovery.target_path}) and replaced nothing, so there is nothing to"
-            " roll back to; remove that directory if you do not need it. Rollback comes with recovering in place."
+            f" roll back to; remove that {what} if you do not need it. Rollback comes with recovering in place."
         )
     return Refused(words, code="rollback-unavailable")
 
@@ -160,7 +172,7 @@ def refuse_rollback(recovery: Recovery) -> Refused:
 
 
 def _refuse_later(target: Target, conflict: str, purpose: str) -> None:
-    if target.kind != TargetKind.NEW_PLACE:
+    if target.kind in _LATER:
         cure = "Recover to a new place (target: kind “new_place” with a path) and move the data from there."
         words = f"{_LATER[TargetKind(target.kind)]} is not available yet. {cure}"
         raise Refused(words, code="not-available", facts={"pointer": "/target/kind"})

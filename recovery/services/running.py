@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from django.utils import timezone
@@ -22,7 +22,7 @@ from backups.models.backup import STORED
 from backups.services import placing, repositories
 from backups.services.failing import clear, columns
 from backups.services.running import perform
-from recovery.models import Recovery, RecoveryPart, RecoveryState
+from recovery.models import Recovery, RecoveryPart, RecoveryState, TargetKind
 from recovery.models.recovery import ACTIVE, WORKING
 from recovery.services import selections, stages, targets
 
@@ -42,7 +42,7 @@ class RecoveryHandler(Handler):
         if _has_its_name(recovery):
             _accept(recovery, lease)
         else:
-            Run(recovery, lease).everything()
+            run_of(recovery, lease).everything()
 
     def settle(self, job: Job) -> bool:
         """Lost while the result got its name: either it has it, or the stage still waits."""
@@ -78,8 +78,18 @@ def _of(job: Job) -> Recovery:
     return Recovery.objects.select_related("node", "job", "backup").get(job=job)
 
 
+def run_of(recovery: Recovery, lease: Lease) -> Run:
+    """An attempt of the kind its target asks for."""
+    from recovery.services.databases import DatabaseRun
+
+    return (DatabaseRun if recovery.target_kind == TargetKind.NEW_DATABASE else Run)(recovery, lease)
+
+
 class Run:
     """One attempt."""
+
+    SHARES: ClassVar[int] = 0  # of the progress; 0: as many as there are parts
+    place: stages.Stage  # from stage() on
 
     def __init__(self, recovery: Recovery, lease: Lease) -> None:
         self.recovery, self.lease = recovery, lease
@@ -103,7 +113,7 @@ class Run:
         recovery.stage = stages.place(recovery.target_path, recovery.pk, self.lease.epoch)
         recovery.tree_inode = ""
         recovery.save(update_fields=["stage", "tree_inode"])
-        stages.make(recovery.stage, directories=any(part.place for part in self.parts))
+        self.place = stages.make(recovery.stage, directories=any(part.place for part in self.parts))
         try:
             yield
         finally:
@@ -131,8 +141,7 @@ class Run:
     def validate(self) -> None:
         """Read back what was written, and let the strategies look at what it is."""
         self._move(RecoveryState.VALIDATING)
-        findings = [finding for number, part in enumerate(self.parts) for finding in self._validate(part, number)]
-        self.recovery.findings = findings
+        self.recovery.findings = findings = self.findings()
         self.recovery.save(update_fields=["findings"])
         bad = [finding for finding in findings if not finding["passed"]]
         if bad:
@@ -140,18 +149,26 @@ class Run:
             words = f"What was restored did not pass the validation, so it was not kept. {told}"
             raise Refused(words, code="invalid-result")
 
+    def findings(self) -> list[dict[str, Any]]:
+        """What is looked at, part by part."""
+        return [finding for number, part in enumerate(self.parts) for finding in self._validate(part, number)]
+
     def publish(self) -> None:
         """The point of no return: one rename, then the rows."""
         place = targets.judge_here(self.recovery.target_path, self.recovery.node)
         self.lease.commit_guard()
         self._remember_tree()
-        stages.publish(self.recovery.stage, place)
+        stages.publish(self.place, place)
+        self.close()
+
+    def close(self) -> None:
+        """One transaction: the recovery, the event, the job."""
         _close(self.recovery, self.lease)
 
     def _remember_tree(self) -> None:
         """Only of this attempt's stage: one that was suspended too long must not overwrite what its successor told."""
         own = Recovery.objects.filter(pk=self.recovery.pk, stage=self.recovery.stage)
-        own.update(tree_inode=stages.identity(self.recovery.stage))
+        own.update(tree_inode=stages.identity(self.place))
 
     # --- the runner's part ---
 
@@ -171,7 +188,10 @@ class Run:
 
     def _restore(self, part: RecoveryPart, number: int) -> None:
         oddities: list[dict[str, Any]] = []
-        job = {"job": "restore", "snapshot": part.part.snapshot_id, "target": self._place(part), **self._selected(part)}
+        job = {
+            "job": "restore", "snapshot": part.part.snapshot_id, "target": self._place(part),
+            "stage": self.place.told(), **self._selected(part),
+        }  # fmt: skip
         result = self._perform(number, job, part, partial(_collect, oddities))
         part.stats = {name: value for name, value in result.items() if name not in ("target", "leaves", "current")}
         part.item_errors, part.restored_at = oddities, timezone.now()
@@ -180,6 +200,7 @@ class Run:
     def _validate(self, part: RecoveryPart, number: int) -> list[dict[str, Any]]:
         job = {
             "job": "validate", "snapshot": part.part.snapshot_id, "target": self._place(part),
+            "stage": self.place.told(),
             "kind": part.part.source.kind, "facts": part.part.facts, "lost": part.stats.get("failed", 0),
             "bytes": part.stats.get("bytes"), "whole": not self.recovery.include and not self.recovery.exclude,
             **self._selected(part),
@@ -188,7 +209,7 @@ class Run:
         return [{"part": part.part.source.name, **finding} for finding in result["findings"]]
 
     def _perform(self, number: int, job: dict[str, Any], part: RecoveryPart, hear: Any) -> dict[str, Any]:
-        share = Share(self.lease, number, len(self.parts), part.part.source.name)
+        share = Share(self.lease, number, self.SHARES or len(self.parts), part.part.source.name)
         spec = repositories.open_spec(part.part.repository)
         try:
             return perform({"repository": spec, **job}, lease=share, events=hear)
@@ -257,13 +278,18 @@ def _collect(oddities: list[dict[str, Any]], event: Mapping[str, Any]) -> None:
 
 
 def _has_its_name(recovery: Recovery) -> bool:
+    from recovery.services import databases
+
+    if recovery.target_kind == TargetKind.NEW_DATABASE:
+        return databases.named(recovery)
     return placing.here(recovery.node) and stages.published(recovery.tree_inode, recovery.target_path)
 
 
 def _accept(recovery: Recovery, lease: Lease | None) -> None:
     """An attempt before this one got through and could not write it down."""
     _close(recovery, lease)
-    stages.remove(recovery.stage)
+    if recovery.target_kind != TargetKind.NEW_DATABASE:
+        stages.remove(recovery.stage)
 
 
 def _close(recovery: Recovery, lease: Lease | None) -> None:
@@ -297,6 +323,12 @@ def _sweep(recovery: Recovery) -> None:
     """After the end was written down: nothing of the stage may stay. Of another host's disk we can only tell."""
     if not recovery.stage:
         return
-    if not placing.here(recovery.node) or not stages.remove(recovery.stage):
-        words = f"{recovery.stage} may hold an unfinished copy; remove it."
+    from recovery.services import databases
+
+    if recovery.target_kind == TargetKind.NEW_DATABASE:
+        what, gone = f"The database {recovery.stage} on the server", databases.sweep(recovery)
+    else:
+        what, gone = recovery.stage, placing.here(recovery.node) and stages.remove(recovery.stage)
+    if not gone:
+        words = f"{what} may hold an unfinished copy; remove it."
         Recovery.objects.filter(pk=recovery.pk).update(left_behind=words)

@@ -7,6 +7,7 @@ first byte, because symbolic links and directories may have changed meanwhile.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from backups.models import Source, Storage
 
 # Nothing below these is anybody's data, or the system obeys what stands there (/var/spool holds crontabs).
 SYSTEM = (
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr",
-    "/var/run", "/var/spool",
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/snap", "/sys",
+    "/usr", "/var/cache", "/var/lib/apt", "/var/lib/cloud", "/var/lib/containerd", "/var/lib/docker", "/var/lib/dpkg",
+    "/var/lib/kubelet", "/var/lib/pam", "/var/lib/polkit-1", "/var/lib/private", "/var/lib/snapd", "/var/lib/sudo",
+    "/var/lib/systemd", "/var/run", "/var/snap", "/var/spool",
 )  # fmt: skip
+OURS = (str(settings.BASE_DIR), sys.prefix)  # the program itself: what stands there is run with our rights
 HOMES = ("/home", "/root")
 # These hold data, but are themselves nobody's to fill.
 COMMON = ("/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp")  # noqa: S108
@@ -90,6 +94,10 @@ def _judge_name(path: str) -> None:
     system = next((place for place in SYSTEM if inside(path, place)), None)
     if system:
         raise refused(path, f"lies in {system}, which belongs to the operating system; choose another place")
+    if any(overlap(path, place) for place in OURS):
+        raise refused(path, "overlaps with the console's own program; choose another place")
+    if "/.aihub-" in path:
+        raise refused(path, "has a name that begins with “.aihub-”, as unfinished work does; choose another one")
     if any(inside(path, home) for home in HOMES) and "/." in path:
         raise refused(path, "is hidden in a home directory, where programs obey what they find; choose another place")
 

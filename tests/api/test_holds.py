@@ -47,6 +47,21 @@ def test_a_hold_is_in_the_future_and_never_shortened(call: Caller, backup: Backu
     assert answer.pointers == ["/until"]
 
 
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2300-01-01T00:00:00Z"])
+def test_a_time_beyond_all_calendars_is_told(call: Caller, backup: Backup, until: str) -> None:
+    answer = call.post(f"/{backup.pk}/hold", {"until": until, "reason": "audit"})
+
+    assert is_problem(answer, 400, "validation-error")
+    assert answer.pointers == ["/until"]
+
+
+@pytest.mark.parametrize("name", ["created_after", "created_before"])
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00%2B14:00"])
+@pytest.mark.parametrize("address", ["/list", "/recover/list"])
+def test_no_list_goes_back_to_such_a_time(call: Caller, address: str, name: str, moment: str) -> None:
+    assert is_problem(call.get(f"{address}?{name}={moment}"), 400, "validation-error")
+
+
 @pytest.mark.parametrize("address", ["hold", "release"])
 def test_a_hold_has_a_reason(call: Caller, backup: Backup, address: str) -> None:
     answer = call.post(f"/{backup.pk}/{address}", {"until": later(7)} if address == "hold" else {})

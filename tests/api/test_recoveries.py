@@ -11,12 +11,14 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Job
-from backups.models import Backup, Source
+from backups.models import Backup, Repository, Source
 from recovery.models import Recovery
 from tests.api.stories import PREFIX, Caller, is_problem
 from tests.backups.stories import work
-from tests.recovery.stories import tree
+from tests.recovery.stories import backed_up, tree
+from tests.servers import postgresql
 
 Place = dict[str, str]
 
@@ -80,6 +82,24 @@ def test_it_tells_the_window_of_a_source(call: Caller, backup: Backup, path: Pla
     assert answer.pointers == ["/at"]
 
 
+def test_it_brings_a_database_back_beside_itself(call: Caller, repository: Repository, by: Actor) -> None:
+    server = postgresql.started(18)
+    database, name = server.database("CREATE TABLE orders AS SELECT generate_series(1, 300)"), server.new_name()
+    source = call.post("/sources", {"name": "orders", "kind": "postgresql", "options": server.options(database)})
+    backup = backed_up(by, Source.objects.get(pk=source["id"]))
+
+    made = call.post("/recover", wish(backup, {"kind": "new_database", "database": name}))
+    work()
+    found = call.get(made.headers["Location"])
+
+    assert (made.status, found["status"]) == (202, "completed")
+    assert (found["target"]["kind"], found["target"]["database"]) == ("new_database", name)
+    assert server.rows("SELECT count(*) FROM orders", name) == [(300,)]
+    assert postgresql.PASSWORD not in str(source.body) + str(found.body)
+    for done in (database, name):
+        server.drop(done)
+
+
 def test_it_recovers_what_is_selected(call: Caller, backup: Backup, path: Place) -> None:
     made = call.post("/recover", wish(backup, path, type="selective", include=["0?.txt"], exclude=["05.txt"]))
     work()
@@ -96,6 +116,8 @@ def test_it_recovers_what_is_selected(call: Caller, backup: Backup, path: Place)
         ({"backup_id": None}, "/backup_id", "null"),
         ({"reason": ""}, "/reason", "blank"),
         ({"target": {"kind": "new_place"}}, "/target/path", "absolute path"),
+        ({"target": {"kind": "new_database"}}, "/target/database", "needs a name"),
+        ({"target": {"kind": "new_database", "database": "x", "make_roles": "yes"}}, "/target/make_roles", "boolean"),
         ({"target": "there"}, "/target", "JSON object"),
         ({"target": {"kind": "new_place", "path": "/x", "node": "moon"}}, "/target/node", "There is no node"),
         ({"include": ["a"]}, "/include", "partial"),

@@ -5,16 +5,15 @@ Tests of the places themselves probe them; here that would only take time.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from random import Random
 
 import pytest
-from django.db import connection
 
 from aihub_backup.core.audit import Actor
 from backups.models import Repository, Source, Storage
 from backups.services import repositories, sources, storages
+from tests.surroundings import of_this_database
 
 
 @pytest.fixture
@@ -67,5 +66,4 @@ def heavy(data: Path) -> Path:
 @pytest.fixture
 def elsewhere() -> dict[str, str]:
     """The environment in which another process works on this test's database."""
-    url = f"sqlite:///{connection.settings_dict['NAME']}"
-    return {**os.environ, "AIHUB_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    return of_this_database()

@@ -221,6 +221,14 @@ def test_tags_are_names_with_texts(source: Source, by: Actor, tags: object) -> N
     assert set(refusal.value.errors) == {"tags"}
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_leads_nowhere_else(source: Source, by: Actor, name: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        sources.update(source, by=by, name=name)
+
+    assert "lead elsewhere in a path" in refusal.value.message
+
+
 def test_a_source_does_not_hold_its_own_backups(repository: Repository, by: Actor, tmp_path: Path) -> None:
     options = {"paths": [str(tmp_path)]}
     with pytest.raises(Refused, match="where its own backups are kept") as refusal:

@@ -156,7 +156,7 @@ def test_pages_show_no_secret(browser: Client, done: Backup, repository: Reposit
 def test_nothing_is_deleted_behind_the_services(browser: Client, done: Backup) -> None:
     for model in ROWS:
         site = admin.site.get_model_admin(model)
-        assert site.get_actions(browser.get(reverse("admin:index")).wsgi_request) == {}
+        assert "delete_selected" not in site.get_actions(browser.get(reverse("admin:index")).wsgi_request)
     page = browser.post(reverse("admin:backups_backup_delete", args=[done.pk]), {"post": "yes"})
     assert page.status_code == 403
     assert Backup.objects.count() == 1

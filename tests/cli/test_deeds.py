@@ -11,18 +11,21 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
 from aihub_backup.cli import compare, facts, output, parser, protect, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.core import jobs
-from aihub_backup.core.models import Job
+from aihub_backup.core.models import Job, Node
 from tests.cli.console import command
+from tests.servers import postgresql
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_worker")]
 
@@ -101,6 +104,25 @@ def test_it_backs_up_verifies_restores_and_shows_it(terminal: Terminal, tmp_path
     assert [row["id"] for row in terminal.asks("backup", "list", "--status", "failed")] == []
 
 
+def test_it_brings_a_database_back_beside_itself(terminal: Terminal, tmp_path: Path) -> None:
+    server = postgresql.started(18)
+    database, name = server.database("CREATE TABLE orders AS SELECT generate_series(1, 300)"), server.new_name()
+    options = {key: str(value) for key, value in server.options(database).items() if key != "password"}
+    (tmp_path / "password").write_text(postgresql.PASSWORD)
+    words = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+    secret = ("--secret-file", f"password={tmp_path / 'password'}")
+    terminal.asks("source", "add", "orders", "--kind", "postgresql", *words, *secret)
+
+    backup = terminal.asks("backup", "run", "orders", "--wait")
+    recovery = terminal.asks("restore", "orders", "--to-database", name, "--wait")
+
+    assert (backup["status"], recovery["status"]) == ("completed", "completed")
+    assert recovery["target"] == f"postgresql://127.0.0.1:{server.port}/{name}"
+    assert server.rows("SELECT count(*) FROM orders", name) == [(300,)]
+    for done in (database, name):
+        server.drop(done)
+
+
 def test_it_restores_what_matches_some_parts_or_a_moment(terminal: Terminal, tmp_path: Path) -> None:
     backup = terminal.asks("backup", "run", "--wait")["id"]
 
@@ -151,8 +173,10 @@ def test_it_shows_the_kit_once_when_no_file_is_named(terminal: Terminal, tmp_pat
         (("backup", "run", "nobody"), Exit.NOT_FOUND, "There is no source “nobody”."),
         (("backup", "run", "--type", "sideways"), Exit.USAGE, "There is no backup type “sideways”"),
         (("restore", "--to", "/tmp/x"), Exit.USAGE, "say what to restore"),
+        (("restore", "data", "--to", "/tmp/x", "--make-roles"), Exit.USAGE, "belongs to --to-database"),
         (("restore", "data", "--to", "/srv/x"), Exit.USAGE, "there is no recovery point"),
         (("restore", "data", "--at", "soon", "--to", "/tmp/x"), Exit.USAGE, "is not a time like"),
+        (("restore", "data", "--at", "2026-11-22T07:41:30", "--to", "/tmp/x"), Exit.USAGE, "has no offset"),
         (("storage", "add", "disk", "--option", "path=/tmp/other"), Exit.CONFLICT, "disk"),
         (("storage", "add", "bad", "--option", "path"), Exit.USAGE, "is not written as NAME=VALUE"),
         (("storage", "add", "bad", "--secret-file", "key=/nowhere"), Exit.USAGE, "/nowhere cannot be read"),
@@ -224,9 +248,26 @@ def test_it_redraws_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
 
-    waiting.until_ended("backup 1", lambda: (True, "completed", {"phase": "saving", "bytes_done": 10**6}), 10)
+    saving: dict[str, Any] = {"phase": "saving", "bytes_done": 10**6}
+    looks = iter([(False, "running", saving), (True, "completed", saving)])
+    waiting.until_ended("backup 1", lambda: next(looks), 10)
 
-    assert screen.getvalue() == "\r\x1b[Kbackup 1: completed  saving  1.0 MB\n"
+    shown = screen.getvalue().split("\r\x1b[K")
+    assert [line.rstrip() for line in shown[1:]] == ["backup 1: running  saving  1.0 MB", "backup 1: completed"]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_it_says_when_no_worker_is_there_to_wait_for(
+    db: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent: bool
+) -> None:
+    Node.objects.create(name="here", seen_at=timezone.now() - timedelta(hours=1 if silent else 0))
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    nothing: dict[str, Any] = {}
+    looks = iter([(False, "queued", nothing), (False, "queued", nothing), (True, "completed", nothing)])
+
+    waiting.until_ended("backup 1", lambda: next(looks), 10)
+
+    assert capsys.readouterr().err.count("no worker serves this console now") == int(silent)
 
 
 def test_the_worst_end_decides_the_exit_code() -> None:

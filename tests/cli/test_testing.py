@@ -58,3 +58,19 @@ def test_it_looks_at_style_types_arrows_settings_and_migrations() -> None:
     names = [check.name for check in [*testing._style(), *testing._thorough("/nowhere")]]
 
     assert names[:6] == ["ruff check", "ruff format", "mypy", "import contracts", "system checks", "migrations"]
+
+
+def test_the_tests_of_the_database_run_again_on_the_servers_of_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def note(check: Check) -> int:
+        ran.append(check.name)
+        return 0
+
+    monkeypatch.setattr(testing, "_run", note)
+
+    for words in ([], ["--quick"], ["tests/cli"], ["-k", "x"]):
+        testing.main(words)
+
+    assert ran.count("tests on PostgreSQL and Valkey") == 1
+    assert testing._on_servers([]).words[:2] == ("-m", "tests.servers.production")

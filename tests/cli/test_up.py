@@ -129,3 +129,48 @@ def test_it_names_the_address_people_use(monkeypatch: pytest.MonkeyPatch) -> Non
         assert _address("::1", listener) == f"http://[::1]:{port}"
         monkeypatch.setenv("AIHUB_PUBLIC_URL", "https://console.example.org/")
         assert _address("127.0.0.1", listener) == "https://console.example.org"
+
+
+def test_it_makes_what_the_variables_of_the_first_start_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUP_STORAGE_TYPE", "local")
+    monkeypatch.setenv("BACKUP_SCHEDULE_CRON", "0 2 * * *")
+    monkeypatch.setenv("AIHUB_METRICS_TOKEN", "a-token-for-the-metrics")
+
+    console = Console(tmp_path / "home")
+    counts = [_requests_counted(console) for _ in range(6)]
+    listed = subprocess.run(
+        command("schedule", "list", "--json", "--home", str(tmp_path / "home")), capture_output=True, check=True
+    )
+    console.stop()
+
+    assert json.loads(listed.stdout)[0]["cron_expression"] == "0 2 * * *"
+    assert f"its recovery kit is {tmp_path / 'home/recovery-kit.txt'}" in console.said()
+    assert (tmp_path / "home/backups").is_dir()
+    assert counts == sorted(counts) and counts[-1] >= counts[0] + 5  # all web processes count together
+
+
+def _requests_counted(console: Console) -> float:
+    request = urllib.request.Request(
+        f"{console.facts['address']}/metrics", headers={"Authorization": "Bearer a-token-for-the-metrics"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        lines = response.read().decode().splitlines()
+    assert any(line.startswith("aihub_schedule_enabled{") for line in lines)
+    return sum(
+        float(line.split()[-1]) for line in lines if line.startswith("django_http_requests_before_middlewares_t")
+    )
+
+
+def test_variables_that_make_no_sense_keep_it_from_starting(tmp_path: Path) -> None:
+    environment = {**os.environ, "AIHUB_ENV_FILE": os.devnull, "BACKUP_STORAGE_TYPE": "tape", "DR_RPO_MINUTES": "soon"}
+
+    done = subprocess.run(
+        command("up", "--port", "0", "--home", str(tmp_path / "home")),
+        capture_output=True, text=True, timeout=60, env=environment, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == Exit.USAGE
+    assert "BACKUP_STORAGE_TYPE must be local or s3" in done.stderr and "DR_RPO_MINUTES must be" in done.stderr
+    assert not (tmp_path / "home/console.sqlite3").exists()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import connection
 from pytest_django.fixtures import Settings
 
 from aihub_backup.core import jobs
 from aihub_backup.core.models import Job
 from tests.core.handlers import Scripted
+from tests.surroundings import of_this_database
 
 
 @pytest.fixture(autouse=True)
@@ -41,18 +40,7 @@ def queued(transactional_db: None) -> Job:
 @pytest.fixture
 def elsewhere() -> dict[str, str]:
     """The environment in which another process works on this test's database."""
-    name = connection.settings_dict["NAME"]
-    url = f"sqlite:///{name}" if connection.vendor == "sqlite" else _with_name(os.environ["AIHUB_DATABASE_URL"], name)
-    return {
-        **os.environ,
-        "AIHUB_DATABASE_URL": url,
-        "AIHUB_MODE": "embedded",
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-    }
-
-
-def _with_name(url: str, name: str) -> str:
-    return f"{url.rpartition('/')[0]}/{name}"
+    return of_this_database()
 
 
 def eventually(true: Callable[[], object], within: float = 20.0) -> None:

@@ -124,3 +124,15 @@ def test_a_job_handler_must_load(settings: Settings) -> None:
     settings.AIHUB_JOB_HANDLERS = {"ghost": "tests.core.nothing.Ghost"}
 
     assert ids(checks.job_handlers_load()) == ["aihub.E006"]
+
+
+def test_production_on_servers_of_its_own_has_nothing_to_complain_about(tmp_path: Path) -> None:
+    servers = {
+        "AIHUB_PUBLIC_URL": "https://backup.example.org", "AIHUB_DATABASE_URL": "postgres://a:b@db.example/aihub",
+        "AIHUB_BROKER_URL": "redis://r.example:6379/0", "AIHUB_CACHE_URL": "redis://r.example:6379/1",
+        "AIHUB_SECRET_KEY": "".join(map(chr, range(48, 122))), "AIHUB_APP_KEYS": "k1:" + "QUFB" * 10 + "QUE=",
+    }  # fmt: skip
+
+    answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **servers)
+
+    assert answer.returncode == 0, answer.stderr

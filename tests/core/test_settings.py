@@ -100,13 +100,17 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
 
 def test_redis_may_serve_as_broker_and_cache(tmp_path: Path) -> None:
     found = settings_of(
-        tmp_path, "CELERY_BROKER_URL", "CACHES", "AIHUB_MODE",
+        tmp_path, "CELERY_BROKER_URL", "CACHES", "AIHUB_MODE", "CELERY_BROKER_TRANSPORT_OPTIONS",
+        "CELERY_TASK_ACKS_LATE", "CELERY_WORKER_PREFETCH_MULTIPLIER",
         AIHUB_BROKER_URL="redis://r:6379/0", AIHUB_CACHE_URL="redis://r:6379/1",
         AIHUB_SECRET_KEY="s", AIHUB_APP_KEYS=KEY,
     )  # fmt: skip
 
     assert (found["CELERY_BROKER_URL"], found["AIHUB_MODE"]) == ("redis://r:6379/0", "production")
     assert found["CACHES"]["default"]["BACKEND"] == "django_redis.cache.RedisCache"
+    assert found["CACHES"]["default"]["OPTIONS"]["IGNORE_EXCEPTIONS"] is True
+    assert found["CELERY_BROKER_TRANSPORT_OPTIONS"]["visibility_timeout"] == 3600
+    assert (found["CELERY_TASK_ACKS_LATE"], found["CELERY_WORKER_PREFETCH_MULTIPLIER"]) == (False, 1)
 
 
 def test_cookies_follow_the_public_address(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_a_token_withdrawn_in_the_admin_is_written_down(client: Client, owner: U
     assert not ApiToken.objects.exists()
     events = AuditEvent.objects.filter(action="token.revoked", actor_name=owner.get_username())
     assert {event.facts["name"] for event in events} == {"laptop", "ci", "desk"}
+    assert {event.target_id for event in events} == {str(token.id) for token in issued}  # never the digests
 
 
 def test_a_stranger_sees_no_admin(client: Client, stranger: User) -> None:

@@ -297,6 +297,19 @@ def test_a_checkpoint_is_due_after_so_many_records_and_not_again_at_once(store: 
     assert due == [8, 16, 24]
 
 
+def test_no_checkpoint_hides_that_a_record_is_gone(store: MemoryStore) -> None:
+    log = begun(store)
+    commit(log, "one", "two")
+    gone = next(name for name in store.objects if fmt.is_record_name(name) and fmt.record_seq(name) == 1)
+    del store.objects[gone]
+
+    for number in range(2 * fmt.RECORDS_PER_CHECKPOINT):
+        commit(log := fresh(store), str(number))
+        assert not log.checkpoint_due()
+
+    assert fresh(store).missing == {gone}
+
+
 def test_opening_reads_one_checkpoint_and_what_came_after(store: MemoryStore) -> None:
     log = begun(store)
     commit(log, *map(str, range(20)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -244,7 +245,7 @@ def test_it_follows_no_link_that_came_after_it_judged(
 ) -> None:
     publish = stages.publish
 
-    def redirected(stage: str, place: str) -> None:
+    def redirected(stage: stages.Stage, place: str) -> None:
         (tmp_path / "elsewhere").mkdir()
         target.parent.symlink_to(tmp_path / "elsewhere")
         publish(stage, place)
@@ -255,6 +256,30 @@ def test_it_follows_no_link_that_came_after_it_judged(
     assert found.state == RecoveryState.FAILED
     assert found.error_code == "target-busy"
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("step", ["restore", "validate", "publish"])
+def test_it_does_not_go_on_in_a_stage_that_somebody_exchanged(
+    backup: Backup, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whoever owns the directory above the stage may rename it, and lay a trap in its place."""
+    treasure, next_step = tmp_path / "treasure", getattr(running.Run, step)
+    treasure.mkdir()
+
+    def trapped(run: running.Run) -> None:
+        stage = Path(run.recovery.stage)
+        stage.rename(tmp_path / "ours")
+        stage.mkdir(mode=0o700)
+        (stage / stages.TREE).symlink_to(treasure)
+        next_step(run)
+
+    monkeypatch.setattr(running.Run, step, trapped)
+    found = done(asked(by, backup, target))
+
+    assert found.state == RecoveryState.FAILED
+    assert "Somebody exchanged" in found.error_message
+    assert not os.path.lexists(target)
+    assert not list(treasure.iterdir())
 
 
 def test_it_refuses_to_begin_without_all_objects(

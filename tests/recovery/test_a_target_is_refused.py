@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def refusal_of(by: Actor, backup: Backup, path: str | Path) -> Refused:
         ("/usr/local/x", "belongs to the operating system"),
         ("//dev///shm/x", "belongs to the operating system"),
         ("/var/spool/cron/crontabs", "belongs to the operating system"),
+        ("/var/lib/docker/volumes/x", "belongs to the operating system"),
+        ("/var/lib/systemd/x", "belongs to the operating system"),
+        ("/snap/x", "belongs to the operating system"),
+        (f"{settings.BASE_DIR}/backups/new", "the console's own program"),
+        (f"{sys.prefix}/new", "the console's own program"),
+        (str(settings.BASE_DIR), "the console's own program"),
+        ("/srv/.aihub-recovery-x", "as unfinished work does"),
         ("/root/.ssh", "hidden in a home directory"),
         ("/home/olivia/.config/autostart", "hidden in a home directory"),
         ("/srv/" + "x" * 300, "longer than file systems allow"),

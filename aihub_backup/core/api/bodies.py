@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.http import QueryDict
@@ -137,12 +137,17 @@ class Whole(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+# Times that every zone can tell; a typo in a hold must not last for ever.
+EARLIEST, LATEST = datetime(1969, 12, 30, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
 @extend_schema_field(OpenApiTypes.DATETIME)
 class Moment(serializers.Field[datetime, Any, str, Any]):
     """ISO 8601 with an offset: a naive time means something else in every office."""
 
     default_error_messages: ClassVar[dict[str, Any]] = {
         "invalid": "Give a time in ISO 8601 with its offset, like 2026-11-22T07:41:30+08:00 or 2026-11-21T23:41:30Z.",
+        "range": "Give a time between the years 1970 and 2200.",
     }
 
     def to_internal_value(self, data: Any) -> datetime:
@@ -150,6 +155,8 @@ class Moment(serializers.Field[datetime, Any, str, Any]):
         found = self._parsed(data)
         if found is None or found.tzinfo is None:
             self.fail("invalid")
+        if not self._tellable(found):
+            self.fail("range")
         return found
 
     def to_representation(self, value: datetime) -> str:
@@ -165,6 +172,10 @@ class Moment(serializers.Field[datetime, Any, str, Any]):
             )
         except ValueError:
             return None
+
+    @staticmethod
+    def _tellable(found: datetime) -> bool:
+        return EARLIEST < found.replace(tzinfo=UTC) < LATEST  # the offset itself must not overflow
 
 
 @extend_schema_field(OpenApiTypes.STR)

@@ -110,6 +110,8 @@ def progress(facts: Mapping[str, Any], *, ended_well: bool, heartbeat_at: Any = 
     """The keys of `core.jobs.progress` as the API shows them."""
     ratio = facts.get("ratio")
     percent = 100.0 if ended_well else None if ratio is None else min(99.0, round(100 * ratio, 1))
+    if ended_well:  # what was told last was told before the end
+        facts = {**facts, "phase": None, **{f"{of}_done": facts.get(f"{of}_total") for of in ("bytes", "items")}}
     names = ("phase", "bytes_done", "bytes_total", "items_done", "items_total", "eta_seconds")
     return {
         **{name: facts.get(name) for name in names}, "percent": percent,

@@ -1,0 +1,51 @@
+"""What is told of each storage."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from django.db.models import Sum
+
+from aihub_backup.metrics.family import Family, Labels, gauge
+from backups.models import BackupPart, Storage
+from backups.services import placing
+
+NAMES = ("storage", "site")
+
+
+def families() -> Iterator[Family]:
+    """All of them."""
+    rows = list(Storage.objects.filter(enabled=True).select_related("site", "node"))
+    sums = BackupPart.objects.values_list("repository__storage").annotate(sum=Sum("stored_bytes")).order_by()
+    used = {key: total or 0 for key, total in sums}  # what is forgotten frees no space yet, so every part counts
+    yield gauge(
+        "aihub_storage_used_bytes", "Bytes that backups have added", NAMES,
+        ((_labels(row), used.get(row.pk, 0)) for row in rows),
+    )  # fmt: skip
+    yield gauge(
+        "aihub_storage_capacity_bytes", "Used bytes and the room that is left (0 = unlimited)", NAMES,
+        ((_labels(row), _capacity(row, used.get(row.pk, 0))) for row in rows),
+    )  # fmt: skip
+    yield gauge(
+        "aihub_storage_up", "The last test reached it", NAMES,
+        ((_labels(row), float(not row.test_error)) for row in rows if row.tested_at),
+    )  # fmt: skip
+
+
+def _capacity(storage: Storage, used: int) -> float:
+    free = _free_here(storage) if storage.kind == "local" and placing.here(storage.node) else None
+    free = storage.capabilities.get("free_bytes") if free is None else free
+    return 0 if free is None else used + free
+
+
+def _free_here(storage: Storage) -> int | None:
+    """The room of a directory of this host, now; None when it is not there."""
+    try:
+        return shutil.disk_usage(storage.options["path"]).free
+    except OSError:
+        return None
+
+
+def _labels(row: Storage) -> Labels:
+    return row.name, row.site.name if row.site else ""

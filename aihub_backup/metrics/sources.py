@@ -1,0 +1,163 @@
+"""What is told of each source and its runs. A fixed number of queries, however many sources there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, QuerySet, Value, When
+
+from aihub_backup.core.models.job import JobState
+from aihub_backup.metrics.family import Family, Labels, counter, gauge, moment
+from backups.models import Backup, BackupPart, BackupState, PartState, RepositoryState, Source, Verification
+from backups.models.backup import ACTIVE, STORED
+from backups.models.verification import VerificationState
+from disaster.models import RPO_MINUTES, RTO_MINUTES, DRConfig
+
+SOURCE = ("source", "environment")
+RUN = ("source", "environment", "type", "status")
+STATUSES = ("completed", "completed_with_warnings", "failed", "cancelled")
+
+_ENDED = (VerificationState.PASSED, VerificationState.FAILED)
+
+
+def families() -> Iterator[Family]:
+    """All of them."""
+    rows = list(Source.objects.filter(archived_at=None).select_related("environment", "policy"))
+    yield _runs(rows)
+    yield from _points(rows)
+    yield from _targets(rows)
+    yield from _checks(rows)
+
+
+def labels(source: Source) -> Labels:
+    """The labels of one source."""
+    return source.name, source.environment.name
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _runs(rows: list[Source]) -> Family:
+    """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
+    odd = Q(warnings_count__gt=0) | Q(errors_count__gt=0) | ~Q(item_errors=[])
+    status = Case(
+        When(data_as_of__isnull=False, then=Case(
+            When(odd, then=Value("completed_with_warnings")), default=Value("completed"))),
+        When(job__state=JobState.CANCELLED, then=Value("cancelled")),
+        default=Value("failed"), output_field=CharField(),
+    )  # fmt: skip
+    names = ("source__name", "source__environment__name", "backup__type")
+    ended = BackupPart.objects.exclude(state__in=ACTIVE).annotate(status=status)
+    counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
+    for *values, count in ended.values_list(*names, "status").annotate(count=Count("pk")).order_by():
+        counts[tuple(values)] = count
+    counts += _missed()
+    told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
+    return counter("aihub_backup_runs", told, RUN, counts)
+
+
+def _missed() -> Counter[Labels]:
+    """A slot nobody ran has no source: it never came so far."""
+    missed = Backup.objects.filter(parts=None, slots__isnull=False).exclude(state=BackupState.QUEUED)
+    rows = missed.values_list("environment__name", "type").annotate(count=Count("pk")).order_by()
+    return Counter({("", environment or "", kind, "missed"): count for environment, kind, count in rows})
+
+
+# --- points ---------------------------------------------------------------------------------------------------------
+
+
+def _points(rows: list[Source]) -> Iterator[Family]:
+    stored = BackupPart.objects.filter(state__in=STORED)
+    restorable = stored.exclude(repository__state=RepositoryState.CREATING).exclude(pk__in=_damaged())
+    counted = restorable.values("source").annotate(newest=Max("data_as_of"), count=Count("pk")).order_by()
+    points = {one["source"]: one for one in counted}
+    yield gauge(
+        "aihub_source_last_restorable_timestamp_seconds", "Data time of the newest restorable point (0 = none)", SOURCE,
+        ((labels(row), moment(points[row.pk]["newest"] if row.pk in points else None)) for row in rows),
+    )  # fmt: skip
+    yield gauge(
+        "aihub_source_restorable_points", "Restorable points kept", SOURCE,
+        ((labels(row), points[row.pk]["count"] if row.pk in points else 0) for row in rows),
+    )  # fmt: skip
+    ever = BackupPart.objects.filter(data_as_of__isnull=False)
+    last = _by_source(ever.values_list("source").annotate(last=Max("finished_at")).order_by())
+    yield gauge(
+        "aihub_source_last_success_timestamp_seconds", "Finish time of the newest successful backup", SOURCE,
+        ((labels(row), moment(last.get(row.pk))) for row in rows),
+    )  # fmt: skip
+    yield _failures(rows)
+
+
+def _damaged() -> QuerySet[Verification, Any]:
+    """Parts whose newest check that found something out found damage. Begins with the failed checks: they are few."""
+    newer = Verification.objects.filter(
+        part=OuterRef("part"), state__in=_ENDED, finished_at__gt=OuterRef("finished_at")
+    )
+    return Verification.objects.filter(~Exists(newer), state=VerificationState.FAILED).values("part")
+
+
+def _failures(rows: list[Source]) -> Family:
+    since = BackupPart.objects.filter(
+        source=OuterRef("source"), data_as_of__isnull=False, created_at__gt=OuterRef("created_at")
+    )
+    failed = BackupPart.objects.filter(~Exists(since), state=PartState.FAILED)
+    counts = dict(failed.values_list("source").annotate(count=Count("pk")).order_by())
+    return gauge(
+        "aihub_source_consecutive_failures", "Failed runs since the last success", SOURCE,
+        ((labels(row), counts.get(row.pk, 0)) for row in rows),
+    )  # fmt: skip
+
+
+# --- targets --------------------------------------------------------------------------------------------------------
+
+
+def _targets(rows: list[Source]) -> Iterator[Family]:
+    configs = {config.environment_id: config for config in DRConfig.objects.all()}
+    for name, told, usual in (("rpo", "RPO objective", RPO_MINUTES), ("rto", "RTO objective", RTO_MINUTES)):
+        yield gauge(
+            f"aihub_source_{name}_target_seconds", f"{told} (default {usual * 60})", SOURCE,
+            ((labels(row), 60 * _minutes(row, configs.get(row.environment_id), name, usual)) for row in rows),
+        )  # fmt: skip
+
+
+def _minutes(source: Source, config: DRConfig | None, name: str, usual: int) -> int:
+    """The policy's word goes before the environment's."""
+    own: int | None = getattr(source.policy, f"{name}_target_minutes", None)
+    environments: int = getattr(config, f"{name}_minutes", usual)
+    return own or environments
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+def _checks(rows: list[Source]) -> Iterator[Family]:
+    ended = Verification.objects.filter(state__in=_ENDED, part__source__in=[row.pk for row in rows])
+    grouped = ended.values_list("part__source", "state").annotate(last=Max("finished_at")).order_by()
+    last = {(source, state): when for source, state, when in grouped}
+    yield gauge(
+        "aihub_source_last_verified_timestamp_seconds", "Last passed verification (0 = none)", SOURCE,
+        ((labels(row), moment(last.get((row.pk, VerificationState.PASSED)))) for row in rows),
+    )  # fmt: skip
+    known = [row for row in rows if any((row.pk, state) in last for state in _ENDED)]
+    yield gauge(
+        "aihub_source_last_verification_status", "Newest verification passed (1) or found damage (0)", SOURCE,
+        ((labels(row), float(_passed(row.pk, last))) for row in known),
+    )  # fmt: skip
+    promised = [(row, row.policy.verify_interval_hours) for row in rows if row.policy]
+    yield gauge(
+        "aihub_source_verify_target_seconds", "Verify interval", SOURCE,
+        ((labels(row), 3600 * hours) for row, hours in promised if hours),
+    )  # fmt: skip
+
+
+def _passed(source: UUID, last: dict[tuple[UUID, str], datetime]) -> bool:
+    passed, failed = (moment(last.get((source, state))) for state in _ENDED)
+    return passed > failed
+
+
+def _by_source(rows: QuerySet[BackupPart, Any]) -> dict[Any, Any]:
+    return dict(rows)

@@ -1,0 +1,72 @@
+"""The first storage, repository, schedule and objectives, as the variables say. Made once: what people do afterwards
+(change, rename, delete) is never undone by another start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.db import models, transaction
+
+from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.models import AuditEvent
+from aihub_backup.provisioning import making
+from aihub_backup.provisioning.making import Outcome
+from aihub_backup.provisioning.wishes import Wishes
+from backups.models import Repository, RepositoryState, Schedule, Storage
+from disaster.models import DRConfig
+
+ACTOR = Actor(None, "environment", "system")
+KIT = "recovery-kit.txt"
+
+
+def provision(wishes: Wishes, *, home: Path) -> Outcome:
+    """Make what is asked for and was never made. What cannot be made is told, and tried again by the next start."""
+    outcome = Outcome()
+    with outcome.telling():
+        _place(wishes, outcome)
+    with outcome.telling():
+        _repository(wishes, outcome, str(home / KIT))
+    with outcome.telling():
+        _rhythm(wishes, outcome)
+    with outcome.telling():
+        _targets(wishes, outcome)
+    return outcome
+
+
+def _place(wishes: Wishes, outcome: Outcome) -> None:
+    if wishes.place and not _was_made(Storage) and not Storage.objects.exists():
+        _note(making.place(wishes.place, outcome, by=ACTOR))
+
+
+def _repository(wishes: Wishes, outcome: Outcome, kit: str) -> None:
+    known = Repository.objects.exclude(state=RepositoryState.CREATING).exists()
+    storage = Storage.objects.filter(pk__in=_made(Storage)).first()
+    if wishes.place and storage and not known and not _was_made(Repository):
+        _note(making.repository(storage, outcome, by=ACTOR, kit=kit, waive=wishes.waive_kit))
+
+
+def _rhythm(wishes: Wishes, outcome: Outcome) -> None:
+    if wishes.rhythm and not _was_made(Schedule) and not Schedule.objects.exists():
+        _note(making.rhythm(wishes.rhythm, outcome, by=ACTOR))
+
+
+def _targets(wishes: Wishes, outcome: Outcome) -> None:
+    if wishes.objectives and not _was_made(DRConfig) and not DRConfig.objects.exists():
+        _note(making.targets(wishes.objectives, outcome, by=ACTOR))
+
+
+# --- what was made by an earlier start: the audit knows, also when the row is gone -----------------------------------
+
+
+def _note(row: models.Model) -> None:
+    with transaction.atomic():
+        record("provision", row, by=ACTOR)
+
+
+def _was_made(model: type[models.Model]) -> bool:
+    return bool(_made(model))
+
+
+def _made(model: type[models.Model]) -> list[str]:
+    events = AuditEvent.objects.filter(action="provision", target_type=model._meta.label_lower)
+    return list(events.values_list("target_id", flat=True))

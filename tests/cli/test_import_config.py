@@ -1,0 +1,75 @@
+"""A configuration file becomes rows, from the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aihub_backup.cli.exits import Exit
+from aihub_backup.core.models import AuditEvent
+from backups.models import Repository, Source, Storage
+from disaster.models import DRConfig
+from tests.cli.test_deeds import Terminal
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """The configuration of an AI hub: one of its directories is missing, its Redis cannot be backed up yet."""
+    for name in ("data", "config"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("something worth keeping")
+    found = {
+        "storage": {"type": "local", "path": "./backups"}, "redis": {"url": "redis://localhost:6379/0"},
+        "backup_paths": ["./data", "./config", "./logs"], "disaster_recovery": {"rpo_minutes": 30}, "colour": "blue",
+    }  # fmt: skip
+    (tmp_path / "hub.json").write_text(json.dumps(found))
+    return tmp_path / "hub.json"
+
+
+def test_it_makes_what_it_understands_and_tells_the_rest(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = Terminal(capsys).types("import-config", str(hub), "--kit", str(tmp_path / "kit"))
+
+    assert code == Exit.WARNINGS
+    assert Repository.objects.get().storage.options == {"path": str(tmp_path / "backups")}
+    assert set(Source.objects.values_list("name", flat=True)) == {"data", "config"}
+    assert DRConfig.objects.get().rpo_minutes == 30
+    assert "the source “data” (files)" in out
+    assert "redis.url is of the kind redis" in err and f"{tmp_path}/logs" in err
+    assert "colour was not understood" in err
+    assert "Recovery code" in (tmp_path / "kit").read_text()
+
+
+def test_a_second_time_everything_is_there_already(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal(capsys)
+    terminal.types("import-config", str(hub), "--kit", str(tmp_path / "kit"))
+    before = AuditEvent.objects.count()
+
+    out = terminal.types("import-config", str(hub), "--kit", str(tmp_path / "kit"))[1]
+
+    assert out.count("is there already and stays as it is") == 5
+    assert AuditEvent.objects.count() == before
+
+
+def test_a_dry_run_makes_nothing(hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _err = Terminal(capsys).types("import-config", str(hub), "--dry-run", "--json")
+
+    told = json.loads(out)
+    assert code == Exit.WARNINGS
+    assert "a source “logs” of the kind files" in told["made"]
+    assert told["not_understood"] == ["colour"]
+    assert not Storage.objects.exists() and not Source.objects.exists() and not DRConfig.objects.exists()
+
+
+def test_a_file_that_is_not_there_is_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _out, err = Terminal(capsys).types("import-config", str(tmp_path / "none.json"))
+
+    assert code == Exit.USAGE
+    assert "none.json cannot be read: No such file" in err

@@ -1,0 +1,99 @@
+"""The engine's own command line: what it refuses before anything is touched, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from backups.engine import __main__ as engine
+
+PASSPHRASE = "correct horse"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository, and a directory with one file beside it."""
+    monkeypatch.setenv("AIHUB_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("content")
+    place = tmp_path / "repository"
+    assert told(monkeypatch, "init", place) == 0
+    return place
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Exit code of one command."""
+    monkeypatch.setenv("AIHUB_PASSPHRASE", PASSPHRASE)
+    try:
+        return engine.main([*map(str, words), "--quiet"])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_a_repository_is_never_backed_up_into_itself(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(place.rglob("*"))
+
+    codes = [told(monkeypatch, "backup", place, source) for source in (place, place / "packs", place.parent)]
+
+    assert codes == [engine.EXIT_FAILED] * 3
+    assert "each backup would store those before it" in capsys.readouterr().err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_repository_that_is_left_out_is_no_loop(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(monkeypatch, "backup", place, place.parent, "--exclude", place, "--exclude", "cache") == 0
+
+
+def test_nothing_is_restored_into_the_repository(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(monkeypatch, "backup", place, place.parent / "data") == 0
+
+    code = told(monkeypatch, "restore", place, "--target", place / "back")
+
+    assert code == engine.EXIT_FAILED
+    assert "--target lies in the repository" in capsys.readouterr().err
+    assert not (place / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("backup", "PLACE", "/srv", "--level", "999"), "invalid choice"),
+        (("backup", "PLACE", "/srv", "--workers", "99999999"), "give 0 to 256"),
+        (("check", "PLACE", "--read-share", "9"), "up to 1"),
+        (("check", "PLACE", "--read-share", "nan"), "up to 1"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...],
+    sentence: str,
+) -> None:  # fmt: skip
+    code = told(monkeypatch, *(place if word == "PLACE" else word for word in words))
+
+    assert code == engine.EXIT_USAGE
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_that_may_not_be_restored_is_no_damage(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mknod(place.parent / "data" / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    assert told(monkeypatch, "backup", place, place.parent / "data") == 0
+
+    without = told(monkeypatch, "restore", place, "--target", place.parent / "one")
+    privileged = told(monkeypatch, "restore", place, "--target", place.parent / "two", "--privileges")
+
+    assert (without, privileged) == (engine.EXIT_WARNINGS, 0)
+    assert (place.parent / "two" / "null").is_char_device()
+
+
+def test_a_config_of_a_thousand_brackets_is_damage_and_no_crash(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "config").write_text("[" * 50_000)
+
+    assert told(monkeypatch, "check", place) == engine.EXIT_DAMAGE
+    assert told(monkeypatch, "list", place) == 0

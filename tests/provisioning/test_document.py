@@ -1,0 +1,113 @@
+"""Configuration files of an AI hub: what is understood of them, and what is said about the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aihub_backup.core.failures import Invalid
+from aihub_backup.provisioning import document
+from aihub_backup.provisioning.wishes import Objectives, Wishes
+
+BASE = Path("/srv/hub")
+
+
+def read(found: dict[str, Any]) -> Wishes:
+    return document.wishes(found, BASE)
+
+
+def test_it_reads_storage_paths_and_objectives() -> None:
+    wishes = read({
+        "storage": {"type": "s3", "bucket_name": "aihub-backups", "access_key": "AK", "secret_key": "tigerlily",
+                    "region": "us-east-1"},
+        "backup_paths": ["./data", "/etc"],
+        "disaster_recovery": {"enable_monitoring": True, "auto_recovery": False, "rpo_minutes": 60, "rto_minutes": 240},
+    })  # fmt: skip
+
+    assert (wishes.refusals, wishes.unknown) == ([], [])
+    assert wishes.place is not None
+    assert (wishes.place.kind, dict(wishes.place.options)["bucket"]) == ("s3", "aihub-backups")
+    assert [(one.name, one.options["paths"]) for one in wishes.data] == [("data", ["/srv/hub/data"]), ("etc", ["/etc"])]
+    assert wishes.objectives == Objectives(True, False, 60, 240)
+    assert "tigerlily" not in repr(wishes)
+
+
+def test_it_reads_the_address_of_a_database_it_can_back_up() -> None:
+    wishes = read({"database": {"url": "sqlite:///var/hub.sqlite3"}})
+
+    (source,) = wishes.data
+    assert (source.name, source.kind, dict(source.options)) == ("hub", "sqlite", {"path": "/srv/hub/var/hub.sqlite3"})
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({"redis": {"url": "redis://localhost:6379/0"}}, "redis.url is of the kind redis, which this version"),
+        (
+            {"database": {"type": "mysql", "url": "mysql+pymysql://u:tigerlily@h/d"}},
+            "database.url is of the kind mysql",
+        ),
+        ({"database": {"type": "mysql", "url": "postgresql://h/d"}}, "database.type is mysql, but database.url begins"),
+        ({"database": {"url": "postgresql://h:x/d"}}, "database.url is not an address"),
+        ({"database": {}}, "database.url is not an address; write kind://"),
+        ({"database": "postgresql://h/d"}, "database must be a mapping of names to values."),
+        ({"redis": {"url": "http://h"}}, "redis.url begins with http://; write redis://host:6379/0."),
+        ({"storage": {"type": "tape"}}, "storage.type is 'tape'; the kinds of this version are local"),
+        ({"storage": {"type": "s3"}}, "bucket: This option is required."),
+        ({"storage": {"type": "s3", "bucket_name": "!"}}, "storage.bucket_name: This must match"),
+        ({"backup_paths": "/etc"}, "backup_paths must be a list of paths"),
+        ({"disaster_recovery": {"rpo_minutes": 0}}, "disaster_recovery.rpo_minutes must be a whole number of minutes"),
+        ({"disaster_recovery": {"auto_recovery": "no"}}, "disaster_recovery.auto_recovery must be true or false"),
+    ],
+)
+def test_what_makes_no_sense_is_a_sentence_and_stops_nothing_else(found: dict[str, Any], sentence: str) -> None:
+    wishes = read({**found, "retries": 3})
+
+    assert len(wishes.refusals) == 1
+    assert sentence in wishes.refusals[0]
+    assert "tigerlily" not in wishes.refusals[0]
+    assert wishes.unknown == ["retries"]
+
+
+def test_it_tells_every_name_it_did_not_understand() -> None:
+    wishes = read({
+        "storage": {"type": "local", "path": "backups", "compression": True},
+        "database": {"url": "sqlite:////srv/a.db", "pool": 5}, "disaster_recovery": {"dr_sites": ["primary"]},
+        "notifications": {},
+    })  # fmt: skip
+
+    assert wishes.unknown == ["storage.compression", "database.pool", "disaster_recovery.dr_sites", "notifications"]
+    assert wishes.place is not None and dict(wishes.place.options) == {"path": "/srv/hub/backups"}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_it_reads_json_and_yaml(tmp_path: Path, wrapped: bool) -> None:
+    found = {"backup_paths": ["/etc"]}
+    given = {"backup_config": found} if wrapped else found
+    (tmp_path / "hub.json").write_text(json.dumps(given))
+    (tmp_path / "hub.yaml").write_text(json.dumps(given))  # all JSON is YAML
+
+    assert document.load(tmp_path / "hub.json") == document.load(tmp_path / "hub.yaml") == found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("hub.json", "{", "is not JSON"),
+        ("hub.yml", "a: [", "is not YAML"),
+        ("hub.json", "[]", "must hold a mapping with keys such as storage"),
+    ],
+)
+def test_a_file_that_is_no_document_is_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(Invalid, match=sentence):
+        document.load(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"hub.json cannot be read: No such file"):
+        document.load(tmp_path / "hub.json")
