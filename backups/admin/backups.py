@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.html import format_html
@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid
+from backups.admin import live
 from backups.admin.base import ServiceAdmin
 from backups.admin.deeds import Ask, Deed, DeedAdmin
 from backups.admin.looking import LookingAdmin, progress_of
@@ -224,6 +225,7 @@ def _least(parts: list[BackupPart]) -> SafeString | str:
 class BackupPartAdmin(ServiceAdmin):
     """One source inside a backup."""
 
+    telling = ("item_errors",)
     list_display = ("standing", "source", "mode", "repository", "items", "size", "added", "warnings_count",
                     "errors_count", "data_as_of", "error_code")  # fmt: skip
     list_filter = ("state", "mode", "repository")
@@ -276,12 +278,27 @@ class VerificationAdmin(DeedAdmin):
     empty_words = gettext_lazy(
         "Nothing was verified yet. Open a backup and press “Verify”, or let a policy ask for it."
     )
+    telling = ("problems",)
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("again", gettext_lazy("Check again"), "replay", VERIFY, _again,
              lambda row: row.state not in VERIFICATION_ACTIVE),
         Deed("cancel", gettext_lazy("Cancel"), "cancel", VERIFY, _cancel_check,
              lambda row: row.state in VERIFICATION_ACTIVE),
     )  # fmt: skip
+
+    def get_urls(self) -> list[URLPattern]:
+        """How it goes has an address of its own."""
+        view = self.admin_site.admin_view(self.progress_page)
+        return [path("<uuid:object_id>/progress/", view, name="backups_verification_progress"), *super().get_urls()]
+
+    def progress_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The fragment that is asked for again and again."""
+        return live.fragment(request, _live(self.seen(request, object_id)))
+
+    def beside(self, request: HttpRequest, row: Verification) -> dict[str, Any]:
+        """How far it is."""
+        address = reverse("admin:backups_verification_progress", args=[row.pk])
+        return {"above": ["aihub/progress.html"], "live": _live(row), "progress_url": address}
 
     @admin.display(description=gettext_lazy("result"), ordering="state")
     def standing(self, check: Verification) -> SafeString:
@@ -310,3 +327,8 @@ class VerificationAdmin(DeedAdmin):
     def took(self, check: Verification) -> str:
         """How long."""
         return showing.span(check.started_at, check.finished_at)
+
+
+def _live(row: Verification) -> dict[str, Any]:
+    progress = row.job.progress if row.job else {}
+    return live.told(row, progress, row.job.heartbeat_at if row.job else None)

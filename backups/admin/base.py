@@ -28,6 +28,9 @@ else:
     _ChangeList = UnfoldList
 
 
+BROWSE = "backups.browse_backup"
+
+
 class PreparedList(_ChangeList):
     """A list whose rows are completed all at once, so that no column asks the database for each row."""
 
@@ -46,6 +49,7 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
     actions = None  # the stock bulk delete knows no holds, no floors and no audit
     editable: ClassVar[tuple[str, ...]] = ()
     hidden: ClassVar[tuple[str, ...]] = ()
+    telling: ClassVar[tuple[str, ...]] = ()  # fields that tell names inside backups: for those who may browse them
     show_full_result_count = False
     list_per_page = 50
     empty_words: ClassVar[Any] = ""  # what an empty list says, and what to do about it
@@ -64,7 +68,8 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Every column but secrets and ids, in the model's order."""
-        return [field.name for field in self._shown() if field.name not in self.hidden]
+        unseen = self.hidden if request.user.has_perm(BROWSE) else (*self.hidden, *self.telling)
+        return [field.name for field in self._shown() if field.name not in unseen]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Everything that is not explicitly editable."""

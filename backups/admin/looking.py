@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import AuditEvent
 from backups.admin import live
+from backups.admin.base import BROWSE
 from backups.admin.deeds import DeedAdmin
 from backups.api import told
 from backups.engine.disk import from_printable, printable
@@ -30,7 +31,6 @@ PAGE = 200  # entries of a directory on one page
 CHANGES = 500  # differences shown
 EVENTS = 50
 VERSIONS = 8  # points in which one file is looked up; each is opened for it
-BROWSE = "backups.browse_backup"
 _PLAIN = frozenset(string.ascii_letters + string.digits + " ._-+=,@~")
 
 View = Callable[[Any, HttpRequest, Backup], HttpResponse]

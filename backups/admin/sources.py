@@ -66,6 +66,24 @@ def _what_a_pause_means(row: Source) -> str:
     return told % {"name": row}
 
 
+class StandingFilter(admin.SimpleListFilter):
+    """By verdict: it is judged anew for every source, because it changes with time alone."""
+
+    title = gettext_lazy("protected?")
+    parameter_name = "standing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Every verdict there is."""
+        return list(protection.Standing.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Source]) -> QuerySet[Source]:
+        """The sources of which it is said now."""
+        if self.value() is None:
+            return queryset
+        found = protection.evaluate(list(queryset.select_related("policy")))
+        return queryset.filter(pk__in=[key for key, verdict in found.items() if verdict.standing == self.value()])
+
+
 @admin.register(Source)
 class SourceAdmin(DeedAdmin):
     """What is protected."""
@@ -73,7 +91,15 @@ class SourceAdmin(DeedAdmin):
     list_display = ("standing", "name", "kind", "environment", "newest_point", "verified", "days", "size", "policy",
                     "enabled")  # fmt: skip
     list_display_links = ("name",)
-    list_filter = ("kind", "enabled", ("archived_at", admin.EmptyFieldListFilter), "environment", "node", "policy")
+    list_filter = (
+        StandingFilter,
+        "kind",
+        "enabled",
+        ("archived_at", admin.EmptyFieldListFilter),
+        "environment",
+        "node",
+        "policy",
+    )
     list_select_related = ("environment", "node", "policy", "repository")
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "policy", "repository")

@@ -94,6 +94,11 @@ class Verification(CarriesError, Stateful):
         return f"{self.part} L{self.level}"
 
     @property
+    def active(self) -> bool:
+        """Still going to change by itself."""
+        return self.state in VERIFICATION_ACTIVE
+
+    @property
     def environment_id(self) -> uuid.UUID:
         """The environment of the part's source."""
         return self.part.environment_id

@@ -20,7 +20,7 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.models import AuditEvent
 from backups.admin import live
-from backups.admin.base import ReadOnlyInline
+from backups.admin.base import BROWSE, ReadOnlyInline
 from backups.admin.deeds import Ask, Deed, DeedAdmin
 from recovery.admin import asking
 from recovery.models import Recovery, RecoveryPart, RecoveryState
@@ -45,6 +45,10 @@ class RecoveryPartInline(ReadOnlyInline):
     model = RecoveryPart
     fields = ("part", "place", "restored_at", "stats", "item_errors")
     readonly_fields = fields
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Oddities tell names inside backups."""
+        return [name for name in self.fields if name != "item_errors" or request.user.has_perm(BROWSE)]
 
 
 @admin.register(Recovery)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +31,7 @@ from backups.models import (
     Storage,
     Verification,
 )
-from backups.services import backups, policies, schedules
+from backups.services import backups, policies, repositories, schedules
 from tests.backups import stories
 
 LISTS = ("source", "storage", "repository", "policy", "schedule", "backup", "verification", "backuppart", "site")
@@ -143,6 +144,16 @@ def test_a_backup_has_a_page_in_every_state(browser: Client, source: Source, sta
     assert page.status_code == 200
     assert str(BackupState(state).label) in page.text
     assert browser.get(reverse("admin:backups_backup_changelist")).status_code == 200
+
+
+def test_sources_are_filtered_by_their_verdict(browser: Client, backup: Backup, source: Source) -> None:
+    Source.objects.create(name="orphan", kind="files", environment=source.environment)
+
+    bad = browser.get(reverse("admin:backups_source_changelist"), {"standing": "critical"}).text
+    fair = browser.get(reverse("admin:backups_source_changelist"), {"standing": "warning"}).text
+
+    assert ">orphan</a>" in bad and ">docs</a>" not in bad
+    assert ">docs</a>" in fair and ">orphan</a>" not in fair
 
 
 # --- buttons --------------------------------------------------------------------------------------------------------
@@ -281,7 +292,7 @@ def test_progress_tells_bytes_rate_and_the_last_sign_of_life(browser: Client, so
     assert "HX-Refresh" not in answer.headers
     assert 'aria-valuenow="99"' in answer.text and "running (reading)" in answer.text
     assert "1.0\xa0GB" in answer.text and "1.0\xa0MB/s" in answer.text and "7 / 7" in answer.text
-    assert "reported 2 s ago" in answer.text and "You can close this page" in answer.text
+    assert re.search(r"reported \d+ s ago", answer.text) and "You can close this page" in answer.text
     assert 'hx-trigger="every 2s' in answer.text
 
 
@@ -294,7 +305,7 @@ def test_progress_warns_of_silence_and_ends_with_the_work(browser: Client, sourc
 
     ended = browser.get(below(made, "progress"))
 
-    assert "has been silent for 100 s" in silent.text
+    assert re.search(r"has been silent for 1\d\d s", silent.text)
     assert ended.headers["HX-Refresh"] == "true" and "hx-get" not in ended.text
 
 
@@ -356,6 +367,30 @@ def test_names_are_for_those_who_may_see_them(client: Client, operator: User, ba
     assert "backup.request" in client.get(below(backup, "log")).text
 
 
+def test_damage_names_files_only_to_those_who_may_see_them(client: Client, operator: User, backup: Backup) -> None:
+    Verification.objects.update(problems=[{"object": "packs/x", "paths": ["/srv/secret-plan"], "message": "gone"}])
+    check = Verification.objects.get()
+    operator.user_permissions.add(Permission.objects.get(codename="view_verification"))
+    client.force_login(operator)
+    before = client.get(page_of(check))
+    operator.user_permissions.add(Permission.objects.get(codename="browse_backup"))
+
+    after = client.get(page_of(check))
+
+    assert before.status_code == 200 and "secret-plan" not in before.text
+    assert "secret-plan" in after.text
+
+
+def test_a_check_shows_its_progress(browser: Client, backup: Backup) -> None:
+    check = Verification.objects.get()
+    Verification.objects.update(state="running", started_at=timezone.now())
+
+    running = browser.get(page_of(check))
+    fragment = browser.get(reverse("admin:backups_verification_progress", args=[check.pk]))
+
+    assert 'hx-trigger="every 2s' in running.text and 'role="progressbar"' in fragment.text
+
+
 def test_what_cannot_be_opened_is_told(browser: Client, source: Source, by: Actor) -> None:
     made = backups.request("full", by=by, sources=[source])
 
@@ -376,6 +411,18 @@ def test_a_wrong_code_is_refused_on_the_kits_page(browser: Client, repository: R
     assert repository.engine_id is not None and repository.engine_id in shown and "____" in shown
     repository.refresh_from_db()
     assert (repository.kit_proven_at is None and "badge" in refused.text) or "errornote" in refused.text
+
+
+def test_the_printed_code_is_proven_on_the_kits_page(browser: Client, storage: Storage, by: Actor) -> None:
+    kit = repositories.create("vault", storage, by=by)
+    page = reverse("admin:backups_repository_kit", args=[kit.repository.pk])
+    assert kit.code not in browser.get(page).text
+
+    proven = browser.post(page, {"code": kit.code}, follow=True)
+
+    assert "opens “vault”" in proven.text and kit.code not in proven.text
+    assert Repository.objects.get().kit_proven_at is not None
+    assert AuditEvent.objects.get(action="repository.kit.prove").actor_name == "olivia"
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
