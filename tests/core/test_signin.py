@@ -8,6 +8,7 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value, yield_hotp_counters_from_time
+from django.core.management import call_command
 from django.test import Client
 from pytest_django.fixtures import Settings
 from rest_framework.test import APIClient
@@ -132,3 +133,15 @@ def test_tokens_need_no_second_factor(owner: User, api_for: Callable[[User], API
     settings.AIHUB_REQUIRE_MFA = True
 
     assert api_for(owner).get("/api/v1/backup/list").status_code == 200
+
+
+def test_a_new_key_seals_the_second_factors_anew(owner: User, client: Client) -> None:
+    TOTP.activate(owner, SECRET)
+    before = Authenticator.objects.get().data["secret"]
+
+    call_command("rotate_app_keys", verbosity=0)
+
+    assert Authenticator.objects.get().data["secret"] != before
+    sign_in(client)
+    client.post("/accounts/second-factor/authenticate/", {"code": code()})
+    assert is_inside(client)
