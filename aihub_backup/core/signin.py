@@ -78,7 +78,7 @@ class MfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # as above
 
 
 def reseal() -> int:
-    """Seal every second factor anew with the current key; how many. SecretUnreadable at the first that does not open."""
+    """Seal every second factor anew with the current key; how many. SecretUnreadable when one does not open."""
     adapter, count = MfaAdapter(), 0
     for row in Authenticator.objects.all():
         held = {name: row.data[name] for name in ("secret", "seed") if name in row.data}
