@@ -104,8 +104,12 @@ ROOT_URLCONF = "aihub_backup.urls"
 WSGI_APPLICATION = "aihub_backup.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "core.User"
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "aihub_backup.core.access.GrantBackend"]
-LOGIN_URL = "admin:login"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: whoever is locked out is not even compared
+    "django.contrib.auth.backends.ModelBackend",
+    "aihub_backup.core.access.GrantBackend",
+]
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 APPEND_SLASH = True
 
@@ -124,6 +128,10 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_celery_beat",
     "django_prometheus",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "axes",
     "aihub_backup.core",
     "backups",
     "recovery",
@@ -142,9 +150,12 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "aihub_backup.core.passwords.OneTimePasswordMiddleware",
+    "aihub_backup.core.signin.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "aihub_backup.core.requests.UnreadableValueMiddleware",
+    "axes.middleware.AxesMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
@@ -240,6 +251,30 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# Signing in: ten failures of one name from one address lock that pair for a while; nobody else, and no token.
+AXES_FAILURE_LIMIT = integer("AIHUB_LOGIN_ATTEMPTS", 10, minimum=1)
+AXES_COOLOFF_TIME = timedelta(minutes=integer("AIHUB_LOCKOUT_MINUTES", 15, minimum=1))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "aihub_backup.core.signin.locked_out"
+AXES_CLIENT_IP_CALLABLE = "aihub_backup.core.signin.client_ip"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the wait ends, whoever goes on trying
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # its pages know no scope; `aihub account unlock` ends a lock
+AXES_VERBOSE = False
+
+AIHUB_REQUIRE_MFA = flag("AIHUB_REQUIRE_MFA", False)
+ACCOUNT_ADAPTER = "aihub_backup.core.signin.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = False
+# Passwords are counted by axes, which locks the pair and not the address; this counts codes of the second factor.
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "5/5m/key"}
+MFA_ADAPTER = "aihub_backup.core.signin.MfaAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "AI Hub Backup"
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(text("AIHUB_STATIC_ROOT")) if text("AIHUB_STATIC_ROOT") else directory(AIHUB_HOME / "static")

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("bring data back from a backup", "restore:main"),
     "recovery": ("list, show and cancel recoveries", "recovery:main"),
     "import-config": ("make storage, sources and objectives of a configuration file", "import_config:main"),
+    "account": ("make accounts, give and take roles, unlock", "account:main"),
     "token": ("make a token for the REST API", "token:main"),
     "doctor": ("look at everything the console needs and say what to mend", "doctor:main"),
     "engine": ("use a repository directly, without the console", "programs:engine"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
@@ -237,6 +239,36 @@ class GrantAdmin(AuditedAdmin):
         if grant.every_environment:
             return str(_("every environment"))
         return ", ".join(environment.name for environment in grant.environments.all())
+
+
+for _foreign in (EmailAddress, Authenticator):
+    admin.site.unregister(_foreign)
+
+
+@admin.register(Authenticator)
+class SecondFactorAdmin(ReadOnlyAdmin):
+    """Second factors: to be seen, and taken away from somebody who has lost theirs."""
+
+    list_display = ("user", "type", "created_at", "last_used_at")
+    list_select_related = ("user",)
+    search_fields = ("user__username",)
+    exclude = ("data",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The ordinary permission, without bounds; a superuser's is taken away by superusers."""
+        mine = obj is None or _unbound(request) or not obj.user.is_superuser
+        return ScopedAdmin.has_delete_permission(self, request, obj) and mine
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Written down with the deed."""
+        with transaction.atomic():
+            record("second_factor.remove", obj.user, by=Actor.of(request.user), type=obj.type)
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """The same for the ones that are ticked in the list."""
+        for row in queryset.select_related("user"):
+            self.delete_model(request, row)
 
 
 def _unbound(request: HttpRequest) -> bool:

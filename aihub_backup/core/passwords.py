@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from aihub_backup.core.models import User
 
-OPEN = ("admin:password_change", "admin:logout", "admin:jsi18n", "healthz")
+OPEN = ("admin:password_change", "admin:logout", "admin:jsi18n", "healthz", "mfa_authenticate")
 
 
 class OneTimePasswordMiddleware:

@@ -61,8 +61,10 @@ def moment(at: datetime | None) -> SafeString | str:
     )
 
 
-def relative(at: datetime) -> str:
-    """“5 minutes ago”, or “in 5 minutes”."""
+def relative(at: datetime | None) -> str:
+    """“5 minutes ago”, or “in 5 minutes”; nothing for what has not come yet."""
+    if at is None:
+        return ""
     now = timezone.now()
     if at > now:
         return _("in %(time)s") % {"time": timeuntil(at, now, depth=1)}

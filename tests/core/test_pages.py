@@ -31,7 +31,7 @@ def test_it_can_show_every_error_without_a_request(page: str) -> None:
 
 
 def test_it_names_the_console_on_the_login_page(client: Client, db: None) -> None:
-    answer = client.get("/admin/login/")
+    answer = client.get("/admin/login/", follow=True)
 
     assert "AI Hub Backup" in answer.content.decode()
 

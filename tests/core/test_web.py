@@ -19,7 +19,7 @@ def test_health_is_open_and_says_nothing(client: Client) -> None:
 
 
 def test_every_other_page_asks_who_you_are(client: Client) -> None:
-    assert client.get("/").headers["Location"].startswith("/admin/login/")
+    assert client.get("/").headers["Location"].startswith("/accounts/login/")
     assert client.get("/admin/").headers["Location"].startswith("/admin/login/")
 
 
@@ -98,7 +98,7 @@ def test_tokens_belong_to_people(api_for: Callable[[User], APIClient], stranger:
 def test_a_one_time_password_opens_only_the_page_where_it_is_changed(client: Client) -> None:
     first = accounts.first_account(audit.Actor(None, "root", "cli"))
     assert first is not None
-    client.login(username=first["name"], password=first["password"])
+    client.post("/accounts/login/", {"login": first["name"], "password": first["password"]})
     assert client.get("/admin/").headers["Location"] == "/admin/password_change/"
     assert client.get("/admin/password_change/").status_code == 200
     new = {"new_password1": "a long walk in the rain", "new_password2": "a long walk in the rain"}

@@ -109,6 +109,7 @@ PAGES = {  # who sees the list; the thing whose page is asked for, if there is o
     "core.user": ("X", ""),
     "core.grant": ("X", ""),
     "auth.group": ("X", ""),
+    "mfa.authenticator": ("X", ""),
     "django_celery_beat.periodictask": ("X", ""),
     "django_celery_beat.crontabschedule": ("X", ""),
     "django_celery_beat.intervalschedule": ("X", ""),

@@ -41,7 +41,7 @@ class World:
 def world(name: str, tags: dict[str, str] | None = None, environment: Environment | None = None) -> World:
     """Everything there can be, in an environment of that name (or in the given one); nothing of it on any disk."""
     place = environment or Environment.objects.create(name=name)
-    node, _made = Node.objects.get_or_create(name=f"host-{name}")
+    node, _made = Node.objects.get_or_create(name="host")
     storage = Storage.objects.create(
         name=f"{name}-disk", kind="local", environment=place, node=node, options={"path": f"/nowhere/{name}"}
     )
