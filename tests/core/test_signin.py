@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value, yield_hotp_counters_from_time
@@ -145,3 +146,15 @@ def test_a_new_key_seals_the_second_factors_anew(owner: User, client: Client) ->
     sign_in(client)
     client.post("/accounts/second-factor/authenticate/", {"code": code()})
     assert is_inside(client)
+
+
+@pytest.mark.parametrize("page", ["second-factor/", "second-factor/recovery-codes/", "reauthenticate/", "logout/"])
+def test_its_pages_are_shown_in_the_consoles_clothes(client: Client, owner: User, page: str) -> None:
+    TOTP.activate(owner, SECRET)
+    RecoveryCodes.activate(owner)
+    sign_in(client)
+    client.post("/accounts/second-factor/authenticate/", {"code": code()})
+
+    shown = client.get(f"/accounts/{page}", follow=True)
+
+    assert (shown.status_code, "AI Hub Backup" in shown.text) == (200, True)
