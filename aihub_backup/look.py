@@ -11,6 +11,13 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """What the admin's frame needs, for the pages of signing in, which are another library's."""
+    from django.contrib import admin  # not before the apps are there: the settings import this module
+
+    return admin.site.each_context(request) if request.path.startswith("/accounts/") else {}
+
+
 def _may(permission: str) -> Callable[[HttpRequest], bool]:
     def asked(request: HttpRequest) -> bool:
         return request.user.has_perm(permission)
