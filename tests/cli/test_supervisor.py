@@ -24,6 +24,7 @@ from pathlib import Path
 from aihub_backup.cli import supervisor
 
 place = Path(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit it ignored
 supervisor.FIRST_DELAY = 0.1
 supervisor.LOG_LIMIT = 1000
 supervisor.HOUSEKEEPING = 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -14,7 +15,7 @@ from aihub_backup.provisioning.making import Outcome
 from backups.models import Repository, Schedule, Storage
 from backups.services import repositories, schedules, storages
 from disaster.models import DRConfig
-from tests.servers.s3 import BUCKET, OWNER, S3Server
+from tests.servers.s3 import OWNER, S3Server
 
 OLIVIA = Actor(None, "olivia", "user")
 
@@ -128,8 +129,10 @@ def test_it_reaches_a_bucket_and_waives_the_kit_when_told(
     tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "secret").write_text(OWNER[1])
+    bucket = f"first-{token_hex(8)}"
+    s3_server.client().create_bucket(Bucket=bucket)
     given = {
-        "BACKUP_STORAGE_TYPE": "s3", "BACKUP_S3_ENDPOINT": s3_server.url, "BACKUP_S3_BUCKET": BUCKET,
+        "BACKUP_STORAGE_TYPE": "s3", "BACKUP_S3_ENDPOINT": s3_server.url, "BACKUP_S3_BUCKET": bucket,
         "BACKUP_S3_ACCESS_KEY": OWNER[0], "BACKUP_S3_SECRET_KEY_FILE": str(tmp_path / "secret"),
         "BACKUP_WAIVE_KIT": "true",
     }  # fmt: skip
@@ -140,7 +143,7 @@ def test_it_reaches_a_bucket_and_waives_the_kit_when_told(
 
     assert outcome.refused == []
     assert Repository.objects.get().kit_settled
-    assert Storage.objects.get().options["bucket"] == BUCKET
+    assert Storage.objects.get().options["bucket"] == bucket
     assert OWNER[1] not in "".join(map(str, AuditEvent.objects.values_list("facts", flat=True)))
 
 
