@@ -8,6 +8,7 @@ from aihub_backup.core.plugins import resolve
 HANDLERS = {
     "backup-part": "backups.services.parts.PartHandler",
     "verification": "backups.services.verifications.VerificationHandler",
+    "own-protection": "backups.services.console.ProtectHandler",
     "backup-forget": "backups.services.deletion.ForgetHandler",
 }
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 SPACE_WARN, SPACE_FAIL = 2 * 10**9, 2 * 10**8  # bytes left where the console keeps its data
 SILENCE = timedelta(minutes=5)  # of a worker or of the scheduler, before we say so
+OWN_LATE = timedelta(days=2)  # without a copy of the console's own database
+OWN_CURE = "aihub source console"
 STUCK = timedelta(minutes=5)  # that a job may wait although a worker is alive
 
 
@@ -58,7 +60,7 @@ def of_the_services(settings: Any) -> Iterator[Finding]:
     yield from _guarded("broker", _broker)
     yield _supervisor(Path(settings.AIHUB_HOME))
     if all(finding.state != "fail" for finding in database):
-        for name, look in (("cache", _cache), ("workers", _workers), ("scheduler", _scheduler), ("jobs", _jobs)):
+        for name, look in _LOOKS.items():
             yield from _guarded(name, look)
 
 
@@ -179,6 +181,36 @@ def _jobs() -> Iterator[Finding]:
     stuck = oldest is not None and _age(oldest.created_at) > STUCK
     text = ", ".join(f"{count} {state}" for state, count in states.items())
     yield Finding("jobs", "warn" if stuck else "ok", text, "a job waits long: is a worker for its queue alive?")
+
+
+def _own() -> Iterator[Finding]:
+    """Can the console itself come back: its database, and the keys that open what it holds?"""
+    from backups.models import OwnProtection, Repository
+    from backups.services import protection, sealing
+
+    row = OwnProtection.objects.select_related("source", "repository").first()
+    if row is None:
+        lacking = Repository.objects.exists()
+        text = "the console's own database is in no repository" if lacking else "no repository yet, nothing to lose"
+        yield Finding("own database", "warn" if lacking else "ok", text, OWN_CURE)
+        return
+    points = protection.restorable_parts().filter(source=row.source).order_by("-data_as_of")
+    point = points.values_list("data_as_of", flat=True).first()
+    text = f"the newest copy of the console's database is {_hours(point)}" if point else "it was never backed up"
+    late = point is None or _age(point) > OWN_LATE
+    yield Finding("own database", "warn" if late else "ok", text, f"aihub backup run {row.source.name} --wait")
+    sealed = sealing.are_sealed(row)
+    text = f"sealed in “{row.repository}”, {_hours(row.keys_sealed_at)}" if sealed else "the keys in use are not sealed"
+    yield Finding("own keys", "ok" if sealed else "warn", text, OWN_CURE)
+
+
+_LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "cache": _cache, "workers": _workers, "scheduler": _scheduler, "jobs": _jobs, "own database": _own,
+}  # fmt: skip
+
+
+def _hours(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{_age(moment).total_seconds() / 3600:.0f} hours old"
 
 
 def _age(moment: datetime) -> timedelta:

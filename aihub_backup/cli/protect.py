@@ -45,8 +45,10 @@ def source(words: Sequence[str]) -> int:
     add = verb(verbs, "add", "add something to protect")
     _add_options(add, "files")
     add.add_argument("--repository", metavar="NAME", help="where its backups go (default: the only one)")
+    own = verb(verbs, "console", "protect the console itself: its database daily, its keys sealed beside it")
+    own.add_argument("--repository", metavar="NAME", help="where to (default: where it is, else the only one)")
     verb(verbs, "list", "all sources")
-    return _do(parser, words, {"add": _add_source, "list": _list_sources})
+    return _do(parser, words, {"add": _add_source, "console": _protect_console, "list": _list_sources})
 
 
 def _noun(name: str) -> tuple[argparse.ArgumentParser, Any]:
@@ -90,6 +92,22 @@ def _add_source(options: argparse.Namespace) -> int:
     where = lookup.find(Repository.objects.all(), options.repository) if options.repository else None
     made = sources.create(options.name, options.kind, values, by=console.actor(), repository=where)
     return _made(options, made, "source")
+
+
+def _protect_console(options: argparse.Namespace) -> int:
+    from backups.models import OwnProtection, Repository
+    from backups.services import console as own
+    from backups.services import lookup, repositories
+
+    known = OwnProtection.objects.select_related("repository__storage__node").first()
+    where = lookup.find(Repository.objects.all(), options.repository) if options.repository else None
+    where = where or (known.repository if known else repositories.default())
+    row = own.protect(where, by=console.actor())
+    if options.json:
+        output.result_json({"source": row.source.name, "schedule": row.schedule.name, "repository": where.name})
+    else:
+        output.result(f"the console is the source “{row.source}”, backed up daily; its keys are sealed in “{where}”")
+    return Exit.OK
 
 
 def _create(options: argparse.Namespace) -> int:

@@ -37,6 +37,12 @@ def parse_ring(text: str) -> KeyRing:
     return KeyRing(names[0] if names else "", dict(pairs))
 
 
+def written(ring: KeyRing) -> str:
+    """The ring as `parse_ring` reads it."""
+    names = sorted(ring.keys, key=lambda kid: kid != ring.current)
+    return ",".join(f"{kid}:{base64.b64encode(ring.keys[kid]).decode()}" for kid in names)
+
+
 def new_ring(kid: str = "k1") -> str:
     """A fresh key in the written form."""
     return f"{kid}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"

@@ -46,7 +46,7 @@ def _repository(wishes: Wishes, outcome: Outcome, kit: str) -> None:
 
 
 def _rhythm(wishes: Wishes, outcome: Outcome) -> None:
-    if wishes.rhythm and not _was_made(Schedule) and not Schedule.objects.exists():
+    if wishes.rhythm and not _was_made(Schedule) and not Schedule.objects.filter(own_protection=None).exists():
         _note(making.rhythm(wishes.rhythm, outcome, by=ACTOR))
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
-
-from django.db import models
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
@@ -15,6 +12,7 @@ from aihub_backup.provisioning import kits
 from aihub_backup.provisioning.wishes import Data, Objectives, Place, Rhythm
 from backups.models import BackupType, Repository, Schedule, Source, Storage
 from backups.services import placing, repositories, schedules, sources, storages
+from backups.services.saving import free_name
 from disaster.models import DRConfig
 from disaster.services import objectives
 
@@ -81,9 +79,3 @@ def targets(wish: Objectives, outcome: Outcome, *, by: Actor) -> DRConfig:
     made = objectives.create(placing.environment(None), by=by, **vars(wish))
     outcome.made.append(f"the objectives of {made}; monitoring and automatic recovery are stored, not acted on yet")
     return made
-
-
-def free_name(model: type[models.Model], wanted: str) -> str:
-    """The name, with a number behind it when another row has it."""
-    names = (wanted if number == 1 else f"{wanted} {number}" for number in count(1))
-    return next(name for name in names if not model._base_manager.filter(name=name).exists())

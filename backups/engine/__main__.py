@@ -1,4 +1,4 @@
-"""The engine's own face: python -m backups.engine init|backup|list|restore|check|diff REPOSITORY …
+"""The engine's own face: python -m backups.engine init|backup|list|restore|check|diff|keys REPOSITORY …
 
 No Django and no database. REPOSITORY is a directory or s3://BUCKET/PREFIX (backups.engine.stores.address tells which
 variables hold the rest). The secret comes from AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from backups import engine
-from backups.engine import errors
+from backups.engine import console, errors
 from backups.engine.disk import from_printable, printable, reason
 from backups.engine.keys import Secret, new_recovery_code
 from backups.engine.patterns import PathFilter, escape
@@ -36,6 +36,7 @@ EXIT_NOT_ALLOWED, EXIT_IN_THE_WAY, EXIT_UNREACHABLE = 7, 8, 11  # the numbers of
 
 _EXITS: tuple[tuple[type[errors.EngineError], int], ...] = (  # the first that fits
     (errors.SnapshotMissing, EXIT_NOT_FOUND),
+    (errors.KeysMissing, EXIT_NOT_FOUND),
     (errors.NotARepository, EXIT_NOT_FOUND),
     (errors.WrongSecret, EXIT_NOT_ALLOWED),
     (errors.RepositoryExists, EXIT_IN_THE_WAY),
@@ -80,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     diff = _verb(verbs, "diff", _diff, "compare two snapshots")
     diff.add_argument("before")
     diff.add_argument("after")
+    keys = _verb(verbs, "keys", _keys, "bring the keys of a lost console back, as files that only you can read")
+    keys.add_argument("--to", required=True, metavar="DIR", help="directory for them, such as keys/ in a new home")
     return parser
 
 
@@ -269,6 +272,15 @@ def _diff(options: argparse.Namespace) -> int:
     for change in engine.diff(repository, before, after):
         row = {"change": str(change.kind), "path": printable(change.path)}
         _say(options, row, f"{row['change']:>10} {row['path']}")
+    return 0
+
+
+def _keys(options: argparse.Namespace) -> int:
+    found = console.read(_open(options))
+    paths = console.write(found, os.path.abspath(options.to))
+    when = datetime.fromtimestamp(found.time, UTC).isoformat(timespec="seconds")
+    result = {"console": found.console, "time": when, "files": paths}
+    _say(options, result, f"Keys of {found.console}, sealed {when}: {', '.join(paths)}.")
     return 0
 
 

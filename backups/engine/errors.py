@@ -94,6 +94,10 @@ class SnapshotMissing(EngineError):
     """No live snapshot has this id."""
 
 
+class KeysMissing(EngineError):
+    """No console has sealed its keys in this repository."""
+
+
 class SourceError(EngineError):
     """The thing to be backed up cannot be read."""
 

@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One log record: its name, its kind (snapshot, forget, mark, sweep, checkpoint), parents and body."""
+    """One log record: its name, its kind (snapshot, forget, console, mark, sweep, checkpoint), parents and body."""
 
     name: str
     kind: str
@@ -85,6 +85,7 @@ class Log:
         self.live: dict[str, Snapshot] = {}
         self.keys: tuple[str, ...] = ()  # key objects that must exist
         self.config: bytes = b""  # copy of the config object
+        self.console = ""  # name of the newest record of that kind that records or checkpoints tell of
         self.blocked = ""  # why nothing may be written
         self.damaged: list[ObjectDamaged] = []
         self.missing: set[str] = set()  # parents that no object bears the name of
@@ -98,6 +99,11 @@ class Log:
     @property
     def names(self) -> Collection[str]:
         return self._names
+
+    @property
+    def unread(self) -> Collection[str]:
+        """Names of the records that a checkpoint covers."""
+        return self._covered
 
     def refresh(self, anchors: Iterable[str] = ()) -> None:
         """Read what is new. Raises Tampered when an anchor, a name seen earlier, is gone."""
@@ -185,6 +191,7 @@ class Log:
             "keys": list(keys) or list(self.keys),
             "live": [{**s.pack(), "record": s.record} for s in self.live.values()],
             "forgotten": sorted(self._forgotten()),
+            "console": self.console,
             "covers": covers(self._names, self._next_seq()),
         }
         return self._put("checkpoint", body)
@@ -225,14 +232,19 @@ class Log:
     def _apply(self) -> None:
         """The live set: what checkpoints and snapshot records bring, less everything that was ever forgotten."""
         live: dict[str, Snapshot] = {}
+        consoles = {""}
         for record in sorted(self._read.values(), key=lambda r: r.name):
             if record.kind == "snapshot":
                 live[record.body["id"]] = Snapshot.unpack(record.body, record.name)
             elif record.kind == "checkpoint":
                 live.update({row["id"]: Snapshot.unpack(row, row["record"]) for row in record.body["live"]})
                 self.config, self.keys = record.body["config"], tuple(record.body["keys"])
+                consoles.add(record.body.get("console", ""))
+            elif record.kind == "console":
+                consoles.add(record.name)
             if "keys" in record.body:
                 self.keys = tuple(record.body["keys"])
+        self.console = max(consoles)
         gone = self._forgotten()
         self.live = {key: s for key, s in live.items() if key not in gone}
 

@@ -1,6 +1,7 @@
 """The rows of what we keep."""
 
 from backups.models.backup import Backup, BackupPart, BackupState, BackupType, Mode, PartState, Trigger
+from backups.models.console import OwnProtection
 from backups.models.policy import Policy, VerifyLevel
 from backups.models.repository import Repository, RepositoryState
 from backups.models.schedule import Misfire, Schedule, ScheduleSlot, SlotState
@@ -10,7 +11,7 @@ from backups.models.storage import Storage
 from backups.models.verification import Verification, VerificationState
 
 __all__ = [
-    "Backup", "BackupPart", "BackupState", "BackupType", "Misfire", "Mode", "PartState", "Policy", "Repository",
-    "RepositoryState", "Schedule", "ScheduleSlot", "Site", "SlotState", "Source", "Storage", "Trigger", "Verification",
-    "VerificationState", "VerifyLevel",
+    "Backup", "BackupPart", "BackupState", "BackupType", "Misfire", "Mode", "OwnProtection", "PartState", "Policy",
+    "Repository", "RepositoryState", "Schedule", "ScheduleSlot", "Site", "SlotState", "Source", "Storage", "Trigger",
+    "Verification", "VerificationState", "VerifyLevel",
 ]  # fmt: skip

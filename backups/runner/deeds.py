@@ -19,6 +19,7 @@ DEEDS: Mapping[str, Deed] = {
     "backup": backup.backup,
     "find": looking.find,
     "forget": making.forget,
+    "seal": making.seal,
     "verify": looking.verify,
     "entries": looking.entries,
     "diff": looking.diff,

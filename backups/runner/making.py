@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from aihub_backup.core.redaction import remember
 from backups import engine
+from backups.engine import console
 from backups.engine.errors import EngineError, RepositoryExists, StoreReadOnly, WrongSecret
 from backups.engine.stores.retrying import RetryingStore
 from backups.runner import places
@@ -78,3 +81,15 @@ def forget(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         opened.log.append("forget", {"forget": live, "reason": str(job.get("reason", ""))})
         opened.remember_leaves()
     return {"forgotten": live, "leaves": opened.anchors}
+
+
+def seal(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
+    """{"repository", "files": {name: bytes}} → {"record", "time", "leaves"}: the console's keys are in the log.
+
+    Does not ask: written twice it says the same, and what is there already is not written again.
+    """
+    files: Mapping[str, bytes] = job["files"]
+    remember(part for content in files.values() for part in re.split(rb"[,:\s]+", content))
+    opened = places.repository(job["repository"])
+    sealed = console.seal(opened, files, str(job["repository"]["console"]))
+    return {"record": sealed.record, "time": sealed.time, "leaves": opened.anchors}

@@ -16,7 +16,7 @@ from aihub_backup.core.models import Job
 from backups.engine.disk import printable
 from backups.models import BackupPart, Mode, PartState
 from backups.models.backup import ACTIVE, STORED
-from backups.services import repositories, sources, states, verifications
+from backups.services import repositories, sealing, sources, states, verifications
 from backups.services.failing import clear, columns
 from backups.services.running import perform, workdir
 
@@ -33,6 +33,7 @@ class PartHandler(Handler):
         if part.state not in ACTIVE:
             return  # an attempt before this one was settled
         repositories.must_take(part.repository)
+        sealing.with_own(part, lease)
         oddities: list[dict[str, Any]] = []
         with workdir(str(part.pk)) as place:
             result = perform(_job(part, lease, place), lease=lease, events=lambda event: _collect(event, oddities))

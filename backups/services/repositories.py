@@ -14,18 +14,20 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.redaction import remember as mask
 from backups import engine
 from backups.engine.codec import LEVELS
 from backups.engine.codec import Codec as EngineCodec
-from backups.models import Repository, RepositoryState, Storage
+from backups.models import OwnProtection, Repository, RepositoryState, Storage
 from backups.models.repository import Codec
 from backups.services import placing, saving, storages
 from backups.services.running import perform
 
 PATIENCE = 300.0  # seconds; Argon2 and a slow place together
+OWN_JOB = "own-protection"
 ABANDONED_AFTER = timedelta(minutes=10)  # a creation that says nothing for so long was interrupted
 
 _LEVELS = {Codec.ZSTD: LEVELS[EngineCodec.ZSTD], Codec.GZIP: LEVELS[EngineCodec.GZIP]}  # the others have none
@@ -95,7 +97,10 @@ def create(
 
 
 def prove_kit(repository: Repository, code: str, *, by: Actor) -> Repository:
-    """Really open the repository with the printed code. Refused (“wrong-recovery-code”) when it does not."""
+    """Really open the repository with the printed code. Refused (“wrong-recovery-code”) when it does not.
+
+    The first proof asks for the console's own protection in this repository (`services.console`).
+    """
     mask([code])
     placing.must_be_here(repository.node, f"the repository “{repository}”")
     spec = {**open_spec(repository), "secret": {"kind": "recovery", "value": code}, "cache": ""}
@@ -109,6 +114,8 @@ def prove_kit(repository: Repository, code: str, *, by: Actor) -> Repository:
         repository.kit_proven_at = timezone.now()
         repository.save(update_fields=["kit_proven_at", "updated_at"])
         record("repository.kit.prove", repository, by=by)
+        if not OwnProtection.objects.exists():
+            jobs.enqueue(OWN_JOB, target_id=repository.pk, queue="control", node=repository.node)
     return repository
 
 

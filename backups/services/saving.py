@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, models
@@ -36,6 +37,12 @@ def write(row: models.Model, changed: Iterable[str] | None = None) -> None:
         row.save(update_fields=None if changed is None else {*changed, "updated_at"})
     except IntegrityError:
         raise taken(row) from None
+
+
+def free_name(model: type[models.Model], wanted: str) -> str:
+    """The name, with a number behind it when another row has it."""
+    names = (wanted if number == 1 else f"{wanted} {number}" for number in count(1))
+    return next(name for name in names if not model._base_manager.filter(name=name).exists())
 
 
 def taken(row: models.Model) -> Refused:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Invalid, Refused
-from backups.models import Backup, BackupType, Schedule, Source, Trigger
+from backups.models import Backup, BackupType, OwnProtection, Schedule, Source, Trigger
 from backups.services import beat, configured, cron, policies, saving, scope, slots
 from backups.services.sources import labels
 
@@ -126,8 +126,14 @@ def disable(schedule: Schedule, *, by: Actor, reason: str) -> Schedule:
 def delete(schedule: Schedule, *, by: Actor, reason: str = "", confirm: bool = False) -> None:
     """Delete it with its slots; its backups stay.
 
-    Refused (“last-schedule-of-source”) while it is the only one that backs some source up, unless `confirm`.
+    Refused (“last-schedule-of-source”) while it is the only one that backs some source up, unless `confirm`; always
+    of the one that backs the console itself up.
     """
+    if OwnProtection.objects.filter(schedule=schedule).exists():
+        raise Refused(
+            f"The schedule “{schedule}” backs the console itself up and stays as long as the console is in use;"
+            " disable it if it must rest for a while."
+        )
     left = [] if confirm else alone(schedule)
     if left:
         names = ", ".join(f"“{source}”" for source in left[:5])

@@ -53,9 +53,12 @@ def choose(
 
 
 def reached(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Source]:
-    """The sources in service that a run over `within` would take; none is fine."""
+    """The sources in service that a run over `within` would take; none is fine.
+
+    The console's own database is taken by its name alone: it is no part of the platform, and has a schedule of its own.
+    """
     kinds = _kinds(kind, family)
-    rows = within.filter(enabled=True, archived_at=None)
+    rows = within.filter(enabled=True, archived_at=None, own_protection=None)
     return list(_complete(rows if kinds is None else rows.filter(kind__in=kinds)))
 
 

@@ -12,7 +12,7 @@ from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import Environment, Node
 from backups.kinds import STRATEGIES
-from backups.models import BackupPart, Policy, Repository, Source
+from backups.models import BackupPart, OwnProtection, Policy, Repository, Source
 from backups.models.backup import ACTIVE
 from backups.services import configured, loops, placing, saving
 from backups.services.running import perform, workdir
@@ -86,7 +86,12 @@ def resume(source: Source, *, by: Actor) -> Source:
 
 
 def archive(source: Source, *, by: Actor, reason: str = "") -> Source:
-    """Protect it no longer; its backups stay. Refused while one of them is running."""
+    """Protect it no longer; its backups stay. Refused while one of them is running, and of the console itself."""
+    if OwnProtection.objects.filter(source=source).exists():
+        raise Refused(
+            f"“{source}” is the database of this console, which stays protected as long as the console is in use;"
+            " pause it if it must rest for a while."
+        )
     if BackupPart.objects.filter(source=source, state__in=ACTIVE).exists():
         raise Refused(
             f"A backup of “{source}” is running; cancel it or wait for its end.", code="operation-in-progress"

@@ -156,6 +156,12 @@ class Reader:
             gone.update(body.get("forget", ()), body.get("forgotten", ()))
         return {key: body for key, body in live.items() if key not in gone}
 
+    def console_keys(self) -> Mapping[str, bytes]:
+        """The newest keys of a console, by name; empty when there are none."""
+        records = (msgpack.unpackb(self._sections(name)[1][0], strict_map_key=False) for name in self._list("log"))
+        found = [record["body"]["files"] for record in records if record["kind"] == "console"]
+        return found[-1] if found else {}
+
     # blobs, trees, files
 
     def blob(self, blob_id: bytes) -> bytes:
