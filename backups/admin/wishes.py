@@ -16,6 +16,7 @@ from backups.admin.forms import OptionsForm, Pairs
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Policy, Repository, RepositoryState, Site, Storage
 from backups.models.repository import Codec
+from backups.services import placing
 
 _FIELD = {"class": "field"}
 
@@ -54,9 +55,13 @@ class PlacedForm(OptionsForm):
         """Offer what is within reach: environments by the permission to add, everything else by what may be seen."""
         places = scope(Environment.objects.all(), request.user, self.permission)
         offer(self, "environment", places)
-        self.fields["environment"].required = Environment.objects.exists()
-        if places.count() == 1:
-            self.fields["environment"].initial = places.get()
+        field = self.fields["environment"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.required = Environment.objects.exists()
+        if not field.required:
+            field.empty_label = _("the first one: “%(name)s”") % {"name": placing.DEFAULT_ENVIRONMENT}
+        elif places.count() == 1:
+            field.initial = places.get()
 
     def words(self) -> dict[str, Any]:
         """What the service's `draft` takes beside name, kind and options."""

@@ -65,7 +65,10 @@ def draft(
     repository: Repository | None = None,
     enabled: bool = True,
 ) -> Source:
-    """What `create` would store; nothing is stored or read. OptionsError, Refused (name taken, its own repository)."""
+    """What `create` would store; nothing is read, and nothing stored but the first environment.
+
+    OptionsError, Refused (name taken, its own repository).
+    """
     plain, hidden = configured.values(STRATEGIES, kind, options)
     place = placing.environment(environment)
     source = Source(

@@ -55,7 +55,10 @@ def draft(
     site: Site | None = None,
     node: Node | None = None,
 ) -> Storage:
-    """What `create` would store; nothing is stored or reached. OptionsError, Refused (name taken, place taken)."""
+    """What `create` would store; no place is reached, and nothing stored but the first environment.
+
+    OptionsError, Refused (name taken, place taken).
+    """
     plain, hidden = configured.values(STORAGES, kind, options)
     place = placing.environment(environment)
     storage = Storage(name=name, kind=kind, options=plain, environment=place, site=site, node=_node(kind, node))
