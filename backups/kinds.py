@@ -10,8 +10,16 @@ from aihub_backup.core.plugins import PluginTable
 STORAGES: PluginTable[Any] = PluginTable(
     "storage",
     {
-        "local": ("Local directory", "backups.storages.local.LocalStorage"),
-        "s3": ("S3 and compatible", "backups.storages.s3.S3Storage"),
+        "local": (
+            "Local directory",
+            "backups.storages.local.LocalStorage",
+            "A directory on a disk of one host, also one that is mounted there.",
+        ),
+        "s3": (
+            "S3 and compatible",
+            "backups.storages.s3.S3Storage",
+            "A bucket at AWS or at a server that speaks the same language; every worker reaches it.",
+        ),
     },
 )
 
@@ -19,9 +27,21 @@ STORAGES: PluginTable[Any] = PluginTable(
 STRATEGIES: PluginTable[Any] = PluginTable(
     "strategy",
     {
-        "files": ("Files and directories", "backups.strategies.files.Files"),
-        "postgresql": ("PostgreSQL database", "backups.strategies.postgresql.PostgreSQL"),
-        "sqlite": ("SQLite database", "backups.strategies.sqlite.SQLite"),
+        "files": (
+            "Files and directories",
+            "backups.strategies.files.Files",
+            "Paths of a host, with all attributes, as they are found.",
+        ),
+        "postgresql": (
+            "PostgreSQL database",
+            "backups.strategies.postgresql.PostgreSQL",
+            "One database of a server, dumped in one moment while it is in use.",
+        ),
+        "sqlite": (
+            "SQLite database",
+            "backups.strategies.sqlite.SQLite",
+            "One database file, copied in one moment while it is in use.",
+        ),
     },
 )
 

@@ -50,14 +50,16 @@ def option(
     pattern: str = "",
     choices: Sequence[str] = (),
     multiline: bool = False,
+    placeholder: str = "",
 ) -> Any:
     """A dataclass field with what forms and schemas need to know. Without a default it is required.
 
-    `minimum`/`maximum` bound numbers, and the length of texts and lists; `pattern` must match a whole text.
+    `minimum`/`maximum` bound numbers, and the length of texts and lists; `pattern` must match a whole text;
+    `placeholder` is an example for an empty form.
     """
     facts = {
         "label": label, "help": help, "minimum": minimum, "maximum": maximum,
-        "pattern": pattern, "choices": tuple(choices), "multiline": multiline,
+        "pattern": pattern, "choices": tuple(choices), "multiline": multiline, "placeholder": placeholder,
     }  # fmt: skip
     return _field(default, factory, facts)
 

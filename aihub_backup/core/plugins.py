@@ -12,16 +12,18 @@ from aihub_backup.core import options as option_values
 from aihub_backup.core.failures import Failure, NotFound
 
 P = TypeVar("P")
+Row = tuple[str, str] | tuple[str, str, str]
 
 
 class PluginTable(Generic[P]):
-    """The kinds of one thing ("storage", "strategy", …). A row is: kind → (label, dotted path of the class).
+    """The kinds of one thing ("storage", "strategy", …). A row is: kind → (label, dotted path of the class), and as a
+    third member, where somebody wrote it, one sentence for those who choose.
 
     Third parties add kinds by entry points of the group `aihub_backup.<noun>s` ("s3x = their.module:Class"); a kind of
     our own always wins over a foreign one of the same name.
     """
 
-    def __init__(self, noun: str, rows: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(self, noun: str, rows: Mapping[str, Row]) -> None:
         self.noun = noun
         self._own = dict(rows)
 
@@ -49,6 +51,10 @@ class PluginTable(Generic[P]):
     def label(self, kind: str) -> str:
         """The kind in a person's words; the bare kind where nobody knows it (a plug-in that was removed)."""
         return self._own[kind][0] if kind in self._own else kind.replace("_", " ").capitalize()
+
+    def about(self, kind: str) -> str:
+        """One sentence for whoever chooses among the kinds; "" where nobody wrote one. Imports nothing."""
+        return self._own[kind][-1] if len(self._own.get(kind, ())) > 2 else ""
 
     def load(self, kind: str) -> type[P]:
         """The plug-in's class. Failure when the kind is unknown or its module cannot be imported."""

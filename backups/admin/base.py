@@ -76,7 +76,7 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
         return [name for name in self.get_fields(request, obj) if name not in self.editable]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Through the API or the command line, where options are checked and probed."""
+        """Nobody, unless the page knows how."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -18,7 +17,10 @@ from django.utils.translation import gettext_lazy
 from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
-from backups.admin.deeds import Ask, Deed, DeedAdmin
+from backups.admin.adding import AddingAdmin, KindAdmin, settings_of
+from backups.admin.deeds import Ask, Deed
+from backups.admin.wishes import RepositoryForm, StorageForm
+from backups.kinds import STORAGES
 from backups.models import BackupPart, Repository, RepositoryState, Storage
 from backups.models.backup import STORED
 from backups.services import repositories, storages
@@ -36,8 +38,11 @@ def _test(ask: Ask) -> str:
 
 
 @admin.register(Storage)
-class StorageAdmin(DeedAdmin):
+class StorageAdmin(KindAdmin):
     """Places that keep objects."""
+
+    table = STORAGES
+    heading = gettext_lazy("Add a storage")
 
     list_display = ("standing", "name", "kind", "environment", "site", "node", "stored", "points", "tested", "enabled")
     list_display_links = ("name",)
@@ -46,16 +51,32 @@ class StorageAdmin(DeedAdmin):
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "site")
     editable = ("name", "site", "environment", "enabled")
-    empty_words = gettext_lazy(
-        "Backups need a place. Add one in a terminal: ./aihub storage add disk --option path=/srv/backups"
-    )
+    empty_words = gettext_lazy("Backups need a place: a directory, a bucket. Press “+” and choose its kind.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_storage", _test),
+        Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_storage", settings_of),
     )
 
     def change(self, row: Storage, by: Actor, changes: Mapping[str, Any]) -> None:
         """Through the service."""
         storages.update(row, by=by, **changes)
+
+    def wish(self, request: HttpRequest, data: Any) -> StorageForm:
+        """The form of the kind that the address names."""
+        return StorageForm(request, request.GET.get("kind", ""), data)
+
+    def make(self, form: StorageForm, by: Actor) -> Storage:
+        """Made ready and tried out, then stored."""
+        given = form.cleaned_data
+        return storages.create(given["name"], form.kind, form.given(), by=by, test=given["test"], **form.words())
+
+    def draft(self, form: StorageForm) -> Storage:
+        """The same, not stored."""
+        return storages.draft(form.cleaned_data["name"], form.kind, form.given(), **form.words())
+
+    def try_out(self, row: Storage) -> None:
+        """Make it ready, write, read, list and delete there."""
+        storages.try_out(row)
 
     def prepared(self, rows: list[Storage]) -> list[Storage]:
         """With what lies in them."""
@@ -124,17 +145,17 @@ def _what_acceptance_means(row: Repository) -> str:
 
 
 @admin.register(Repository)
-class RepositoryAdmin(DeedAdmin):
+class RepositoryAdmin(AddingAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
+
+    heading = gettext_lazy("Make a repository")
 
     list_display = ("standing", "name", "storage", "kit", "points", "size", "stored", "codec", "created_at")
     list_display_links = ("name",)
     list_filter = ("state", "codec")
     list_select_related = ("storage",)
     search_fields = ("name", "=engine_id", "=id")
-    empty_words = gettext_lazy(
-        "Make the first one in a terminal: ./aihub repository create main --storage disk --kit kit.txt"
-    )
+    empty_words = gettext_lazy("Backups go into a repository. Press “+” and choose the storage it is made in.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("kit", gettext_lazy("Recovery kit…"), "key", CHANGE, _kit),
         Deed("waive", gettext_lazy("Waive the kit"), "warning", CHANGE, _waive, lambda row: not row.kit_settled,
@@ -142,6 +163,22 @@ class RepositoryAdmin(DeedAdmin):
         Deed("accept", gettext_lazy("Accept the changed history"), "gavel", CHANGE, _accept,
              lambda row: row.state == RepositoryState.TAMPERED, _what_acceptance_means, danger=True),
     )  # fmt: skip
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """The permission anywhere: storages in its reach are what the form offers."""
+        return request.user.has_perm("backups.add_repository")
+
+    def wish(self, request: HttpRequest, data: Any) -> RepositoryForm:
+        """Its form."""
+        return RepositoryForm(request, data)
+
+    def make(self, form: RepositoryForm, by: Actor) -> repositories.RecoveryKit:
+        """Made in the place; the kit holds the code this one time."""
+        return repositories.create(**form.cleaned_data, by=by)
+
+    def made(self, request: HttpRequest, found: repositories.RecoveryKit) -> HttpResponse:
+        """The kit, shown this once: to be printed, then proven."""
+        return self._kit(request, found, fresh=True)
 
     def prepared(self, rows: list[Repository]) -> list[Repository]:
         """With what lies in them."""
@@ -161,8 +198,13 @@ class RepositoryAdmin(DeedAdmin):
         if request.method == "POST":
             return self._prove(request, row)
         kit = repositories.RecoveryKit(row, row.engine_id or "", storages.place(row.storage), CODE_BY_HAND)
-        shared = {**self.admin_site.each_context(request), "title": _("Recovery kit"), "opts": self.opts}
-        return render(request, "aihub/kit.html", {**shared, "row": row, "kit": kit.text, "back": self.page_of(row)})
+        return self._kit(request, kit, fresh=False)
+
+    def _kit(self, request: HttpRequest, kit: repositories.RecoveryKit, *, fresh: bool) -> HttpResponse:
+        row = kit.repository
+        address = reverse("admin:backups_repository_kit", args=[row.pk])
+        told = {"title": _("Recovery kit"), "row": row, "kit": kit.text, "fresh": fresh, "address": address}
+        return self.rendered(request, "aihub/kit.html", **told, back=self.page_of(row))
 
     def _prove(self, request: HttpRequest, row: Repository) -> HttpResponse:
         if not request.user.has_perm(CHANGE):

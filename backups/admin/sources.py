@@ -18,7 +18,10 @@ from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
 from backups.admin import charts
-from backups.admin.deeds import Ask, Deed, DeedAdmin
+from backups.admin.adding import KindAdmin, settings_of
+from backups.admin.deeds import Ask, Deed
+from backups.admin.wishes import SourceForm
+from backups.kinds import STRATEGIES
 from backups.models import BackupPart, BackupType, Source, Trigger
 from backups.services import backups, protection, sources, strips, verifications
 
@@ -85,8 +88,11 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(Source)
-class SourceAdmin(DeedAdmin):
+class SourceAdmin(KindAdmin):
     """What is protected."""
+
+    table = STRATEGIES
+    heading = gettext_lazy("Add a source")
 
     list_display = ("standing", "name", "kind", "environment", "newest_point", "verified", "days", "size", "policy",
                     "enabled")  # fmt: skip
@@ -105,14 +111,13 @@ class SourceAdmin(DeedAdmin):
     autocomplete_fields = ("environment", "policy", "repository")
     editable = ("name", "environment", "tags", "policy", "repository", "enabled")
     actions = ("back_up_now",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
-    empty_words = gettext_lazy(
-        "Nothing is protected yet. Add the first source in a terminal: ./aihub source add etc --option paths=/etc"
-    )
+    empty_words = gettext_lazy("Nothing is protected yet. Press “+” and choose what the first source is.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("backup", gettext_lazy("Back up now"), "backup", RUN, _back_up, lambda row: row.archived_at is None),
         Deed("verify", gettext_lazy("Verify newest"), "verified", "backups.verify_backup", _verify),
         Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover),
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_source", _test),
+        Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_source", settings_of),
         Deed("pause", gettext_lazy("Pause"), "pause", "backups.change_source", _pause,
              lambda row: row.in_service, _what_a_pause_means),
         Deed("resume", gettext_lazy("Resume"), "play_arrow", "backups.change_source", _resume,
@@ -122,6 +127,23 @@ class SourceAdmin(DeedAdmin):
     def change(self, row: Source, by: Actor, changes: Mapping[str, Any]) -> None:
         """Through the service."""
         sources.update(row, by=by, **changes)
+
+    def wish(self, request: HttpRequest, data: Any) -> SourceForm:
+        """The form of the kind that the address names."""
+        return SourceForm(request, request.GET.get("kind", ""), data)
+
+    def make(self, form: SourceForm, by: Actor) -> Source:
+        """Looked at by the strategy, then stored."""
+        given = form.cleaned_data
+        return sources.create(given["name"], form.kind, form.given(), by=by, test=given["test"], **form.words())
+
+    def draft(self, form: SourceForm) -> Source:
+        """The same, not stored."""
+        return sources.draft(form.cleaned_data["name"], form.kind, form.given(), **form.words())
+
+    def try_out(self, row: Source) -> None:
+        """Let the strategy look at it."""
+        sources.try_out(row)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """For those who may run backups; deleting is not among them."""

@@ -40,6 +40,35 @@ def create(
     With `test` the strategy checks first that it can read the source (where this host reaches it); nothing is stored
     when it cannot. OptionsError, Refused (name taken, it holds its own repository), the strategy's sentence as Failure.
     """
+    source = draft(
+        name, kind, options, environment=environment, node=node, tags=tags, policy=policy, repository=repository,
+        enabled=enabled,
+    )  # fmt: skip
+    if test and placing.here(node):
+        try_out(source)
+        source.tested_at = timezone.now()
+    with transaction.atomic():
+        saving.write(source)
+        record("source.create", source, by=by, kind=kind, options=source.options)
+    return source
+
+
+def draft(
+    name: str,
+    kind: str,
+    options: Mapping[str, object],
+    *,
+    environment: Environment | None = None,
+    node: Node | None = None,
+    tags: Mapping[str, str] | None = None,
+    policy: Policy | None = None,
+    repository: Repository | None = None,
+    enabled: bool = True,
+) -> Source:
+    """What `create` would store; nothing is read, and nothing stored but the first environment.
+
+    OptionsError, Refused (name taken, its own repository).
+    """
     plain, hidden = configured.values(STRATEGIES, kind, options)
     place = placing.environment(environment)
     source = Source(
@@ -49,13 +78,13 @@ def create(
     source.secrets = hidden
     saving.checked(source)
     loops.refuse(source, loops.expected(source))
-    if test and placing.here(node):
-        _look(source)
-        source.tested_at = timezone.now()
-    with transaction.atomic():
-        saving.write(source)
-        record("source.create", source, by=by, kind=kind, options=plain)
     return source
+
+
+def try_out(source: Source) -> None:
+    """Let the strategy look at it, whether it is stored or not. Refused (node not here), the strategy's sentence."""
+    placing.must_be_here(source.node, f"the source “{source}”")
+    _look(source)
 
 
 def update(source: Source, *, by: Actor, **changes: Any) -> Source:

@@ -37,18 +37,40 @@ def create(
     With `test` the place is made ready and probed first; nothing is stored when that fails.
     OptionsError, Refused (name taken, place taken, node not here), Unavailable.
     """
+    storage = draft(name, kind, options, environment=environment, site=site, node=node)
+    if test:
+        try_out(storage)
+    with transaction.atomic():
+        saving.write(storage)
+        record("storage.create", storage, by=by, kind=kind, options=storage.options)
+    return storage
+
+
+def draft(
+    name: str,
+    kind: str,
+    options: Mapping[str, object],
+    *,
+    environment: Environment | None = None,
+    site: Site | None = None,
+    node: Node | None = None,
+) -> Storage:
+    """What `create` would store; no place is reached, and nothing stored but the first environment.
+
+    OptionsError, Refused (name taken, place taken).
+    """
     plain, hidden = configured.values(STORAGES, kind, options)
     place = placing.environment(environment)
     storage = Storage(name=name, kind=kind, options=plain, environment=place, site=site, node=_node(kind, node))
     storage.secrets = hidden
     saving.checked(storage)
     _refuse_taken_place(storage)
-    if test:
-        _probe(storage, create=True)
-    with transaction.atomic():
-        saving.write(storage)
-        record("storage.create", storage, by=by, kind=kind, options=plain)
     return storage
+
+
+def try_out(storage: Storage) -> None:
+    """Make the place ready and probe it, whether it is stored or not. Refused (node not here), Unavailable."""
+    _probe(storage, create=True)
 
 
 def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:

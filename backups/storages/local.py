@@ -15,7 +15,9 @@ from aihub_backup.core.options import OptionsError, option
 class LocalOptions:
     """Where the directory is."""
 
-    path: Path = option(label="Directory", help="Absolute path of an empty or a new directory on the node.")
+    path: Path = option(
+        label="Directory", help="Absolute path of an empty or a new directory on the node.", placeholder="/srv/backups"
+    )
 
     def __post_init__(self) -> None:
         """Refuse paths that would mean another place after the next change of directory, and the whole disk."""

@@ -23,8 +23,9 @@ class FilesOptions:
     """Which paths, and what of them is left out."""
 
     paths: tuple[str, ...] = option(
-        label="Paths", help="Absolute paths of directories and files, one a line.", minimum=1, multiline=True
-    )
+        label="Paths", help="Absolute paths of directories and files, one a line.", minimum=1, multiline=True,
+        placeholder="/etc",
+    )  # fmt: skip
     exclude: tuple[str, ...] = option(
         (), label="Leave out", multiline=True,
         help="Patterns, one a line: *.tmp at any depth, /srv/cache this path only, build/ directories only, "

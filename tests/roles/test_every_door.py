@@ -246,3 +246,30 @@ def test_every_page_of_the_admin_knows_the_roles_and_their_scope(
             bad[name] = [answer.status_code for answer in found]
 
     assert not bad
+
+
+FORMS = {"storage": "X", "repository": "X", "source": "X"}  # who adds one
+SETTINGS = {"storage": ("X", "storages"), "source": ("X", "sources")}  # who changes the options; the thing
+
+
+@pytest.mark.parametrize("letter", ROLES)
+def test_the_forms_of_the_admin_know_the_roles_and_their_scope(
+    letter: str, ours: World, theirs: World, client: Client
+) -> None:
+    client.force_login(person(ROLES[letter], ours.environment))
+
+    adding = {noun: client.get(f"/admin/backups/{noun}/add/?kind=local") for noun in FORMS}
+    settings = {
+        noun: [
+            client.get(f"/admin/backups/{noun}/{place.rows[word].pk}/options/").status_code for place in (ours, theirs)
+        ]
+        for noun, (_letters, word) in SETTINGS.items()
+    }
+
+    assert {noun: answer.status_code for noun, answer in adding.items()} == {
+        noun: 200 if letter in letters else 403 for noun, letters in FORMS.items()
+    }
+    assert not [noun for noun, answer in adding.items() if "theirs" in answer.text]
+    assert settings == {
+        noun: [200, 404] if letter in letters else [403, 404] for noun, (letters, _word) in SETTINGS.items()
+    }
