@@ -31,7 +31,7 @@ from backups.models import (
     Verification,
 )  # fmt: skip
 from backups.models.backup import ACTIVE
-from backups.services import deletion, lookup, loops, placing, repositories, scope, states
+from backups.services import deletion, holds, lookup, loops, placing, repositories, scope, states
 from backups.services.restorable import restorable
 from backups.services.sources import labels
 from backups.services.verifications import known_level
@@ -250,6 +250,7 @@ def _held(backup: Backup, action: str, until: datetime | None, reason: str, by: 
     with transaction.atomic():
         backup.save(update_fields=["hold_until", "hold_reason"])
         record(action, backup, by=by, until=until, reason=reason)
+        holds.note(backup)
     return backup
 
 
