@@ -17,7 +17,8 @@ from django.utils.translation import gettext_lazy
 from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
-from backups.admin.adding import AddingAdmin, KindAdmin, settings_of
+from backups.admin.adding import KindAdmin, settings_of
+from backups.admin.adopting import ADD, AdoptingAdmin, reads, stop
 from backups.admin.deeds import Ask, Deed
 from backups.admin.wishes import RepositoryForm, StorageForm
 from backups.kinds import STORAGES
@@ -145,7 +146,7 @@ def _what_acceptance_means(row: Repository) -> str:
 
 
 @admin.register(Repository)
-class RepositoryAdmin(AddingAdmin):
+class RepositoryAdmin(AdoptingAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
     heading = gettext_lazy("Make a repository")
@@ -162,6 +163,7 @@ class RepositoryAdmin(AddingAdmin):
              _what_a_waiver_means, danger=True),
         Deed("accept", gettext_lazy("Accept the changed history"), "gavel", CHANGE, _accept,
              lambda row: row.state == RepositoryState.TAMPERED, _what_acceptance_means, danger=True),
+        Deed("stop", gettext_lazy("Stop reading the log"), "cancel", ADD, stop, reads),
     )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:

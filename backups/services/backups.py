@@ -33,7 +33,7 @@ from backups.models import (
 from backups.models.backup import ACTIVE
 from backups.services import deletion, holds, lookup, loops, placing, repositories, scope, states
 from backups.services.restorable import restorable
-from backups.services.sources import labels
+from backups.services.sources import labels, must_be_tried
 from backups.services.verifications import known_level
 
 __all__ = [
@@ -173,6 +173,7 @@ def delete(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
 
 
 def _task(source: Source, given: Repository | None, policy: Policy | None) -> _Task:
+    must_be_tried(source)
     repository = given or source.repository or repositories.default()
     repositories.must_be_writable(repository)
     loops.refuse(source, repository)

@@ -8,7 +8,7 @@ import pytest
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models.job import JobState
-from backups.models import Backup, BackupPart, Storage
+from backups.models import Backup, Storage
 from backups.services import storages, verifications
 from recovery.models import RecoveryState
 from tests.adopting.stories import FirstConsole, adopted, lost, remembered
@@ -37,7 +37,7 @@ def test_it_has_every_row_again_and_what_they_hold(
     assert remembered() == first.rows
     assert job.progress["points"] == 4
     for number, (backup, before) in enumerate(first.trees.items()):
-        parts = {part.source.name: part.pk for part in BackupPart.objects.filter(backup=backup)}
+        parts = {part.source.name: part.pk for part in Backup.objects.get(pk=backup).parts.all()}
         recovery = done(asked(by, Backup.objects.get(pk=backup), target / str(number)))
         assert recovery.state == RecoveryState.COMPLETED, recovery.error
         place = target / str(number) / "docs" if len(parts) > 1 else target / str(number)
