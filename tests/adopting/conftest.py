@@ -66,3 +66,10 @@ def first(repository: Repository, source: Source, database: Source, data: Path, 
     backups.delete(gone, by=by, reason="no longer wanted")
     stories.work()
     return FirstConsole(repository.code, remembered(), trees, str(gone.pk))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def lone(repository: Repository, source: Source, data: Path, by: Actor) -> FirstConsole:
+    """A console with one backup."""
+    backup = backed_up(by, source)
+    return FirstConsole(repository.code, remembered(), {str(backup.pk): tree(data)}, "")  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ def asked(storage: Storage, by: Actor, code: str, **more: Any) -> Failure:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def test_another_secret_is_refused_and_leaves_nothing(first: FirstConsole, storage: Storage, by: Actor) -> None:
+def test_another_secret_is_refused_and_leaves_nothing(lone: FirstConsole, storage: Storage, by: Actor) -> None:
     lost()
     refusal = asked(storage, by, engine.new_recovery_code(), take_over=True)
 
@@ -47,13 +47,13 @@ def test_another_secret_is_refused_and_leaves_nothing(first: FirstConsole, stora
     assert not Repository.objects.exists()
 
 
-def test_a_mistyped_code_says_what_is_wrong_with_it(first: FirstConsole, storage: Storage, by: Actor) -> None:
+def test_a_mistyped_code_says_what_is_wrong_with_it(lone: FirstConsole, storage: Storage, by: Actor) -> None:
     lost()
 
-    refusal = asked(storage, by, first.code[:-1], take_over=True)
+    refusal = asked(storage, by, lone.code[:-1], take_over=True)
 
     assert "it has 56 letters, 55 were given" in refusal.message
-    assert first.code[:-1] not in refusal.message
+    assert lone.code[:-1] not in refusal.message
 
 
 @pytest.mark.parametrize(("given", "field"), [
@@ -76,36 +76,36 @@ def test_a_directory_of_something_else_is_refused(storage: Storage, by: Actor, t
     assert not Repository.objects.exists()
 
 
-def test_a_newer_format_is_refused(first: FirstConsole, storage: Storage, by: Actor, tmp_path: Path) -> None:
+def test_a_newer_format_is_refused(lone: FirstConsole, storage: Storage, by: Actor, tmp_path: Path) -> None:
     lost()
     (slot,) = [path for path in (tmp_path / "disk" / "keys").iterdir() if b'"recovery"' in path.read_bytes()][:1]
     newer = slot.read_bytes().replace(b'"format":1', b'"format":2')
     (slot.parent / hashlib.sha256(newer).hexdigest()).write_bytes(newer)
 
-    refusal = asked(storage, by, first.code, take_over=True)
+    refusal = asked(storage, by, lone.code, take_over=True)
 
-    assert "format 2; this version reads up to 1. Upgrade first." in refusal.message
+    assert "format 2; this version reads up to 1. Upgrade lone." in refusal.message
 
 
 def test_a_console_that_may_be_at_work_has_to_be_taken_over(
-    first: FirstConsole, storage: Storage, by: Actor, monkeypatch: pytest.MonkeyPatch
+    lone: FirstConsole, storage: Storage, by: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost()
 
-    refusal = asked(storage, by, first.code)
+    refusal = asked(storage, by, lone.code)
 
     assert refusal.code == "another-console"
     assert "may still be at work. Stop it, or take the repository over" in refusal.message
     assert not Repository.objects.exists()
     monkeypatch.setattr(adopting, "STILL_WRITING", timedelta(0))  # an hour later
-    adopting.adopt(storage, adopting.key(recovery_code=first.code), by=by)
+    adopting.adopt(storage, adopting.key(recovery_code=lone.code), by=by)
 
 
-def test_a_copy_of_one_of_ours_is_refused(first: FirstConsole, by: Actor, tmp_path: Path) -> None:
+def test_a_copy_of_one_of_ours_is_refused(lone: FirstConsole, by: Actor, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "disk", tmp_path / "copy")
     copy = storages.create("copy", "local", {"path": str(tmp_path / "copy")}, by=by, test=False)
 
-    refusal = asked(copy, by, first.code, take_over=True)
+    refusal = asked(copy, by, lone.code, take_over=True)
 
     assert refusal.code == "place-taken"
     assert "which this console keeps in the storage “disk”" in refusal.message
@@ -115,11 +115,11 @@ def test_a_copy_of_one_of_ours_is_refused(first: FirstConsole, by: Actor, tmp_pa
 
 
 def test_the_console_that_was_taken_over_writes_no_more(
-    first: FirstConsole, storage: Storage, source: Source, by: Actor
+    lone: FirstConsole, storage: Storage, source: Source, by: Actor
 ) -> None:
     old = Repository.objects.get().secrets["keyfile"]
     lost()
-    repository, _job = adopted(storage, first.code, by)
+    repository, _job = adopted(storage, lone.code, by)
     ours = dict(repository.secrets)
     sources.test(Source.objects.get(name="docs"), by=by)
     repository.secrets = {"keyfile": old}  # as the first console would go on
@@ -172,7 +172,7 @@ def test_a_point_that_another_console_forgot_is_gone_here_too(first: FirstConsol
 
 
 def test_a_reading_that_is_killed_goes_on_where_it_was(
-    first: FirstConsole, storage: Storage, by: Actor, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    lone: FirstConsole, storage: Storage, by: Actor, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     lost()
     settings.AIHUB_JOB_RETRY_SECONDS = 0
@@ -186,18 +186,18 @@ def test_a_reading_that_is_killed_goes_on_where_it_was(
 
     monkeypatch.setattr(written.Rows, "take", killed)
 
-    _repository, job = adopted(storage, first.code, by)
+    _repository, job = adopted(storage, lone.code, by)
 
     stories.hurry()
     stories.work()
     job.refresh_from_db()
     assert (job.state, job.attempts) == (JobState.COMPLETED, 2)
-    assert remembered() == first.rows
+    assert remembered() == lone.rows
 
 
-def test_it_can_be_cancelled_and_done_again(first: FirstConsole, storage: Storage, by: Actor) -> None:
+def test_it_can_be_cancelled_and_done_again(lone: FirstConsole, storage: Storage, by: Actor) -> None:
     lost()
-    repository, job = adopting.adopt(storage, adopting.key(recovery_code=first.code), by=by, take_over=True)
+    repository, job = adopting.adopt(storage, adopting.key(recovery_code=lone.code), by=by, take_over=True)
 
     adopting.cancel(repository, by=by)
     stories.work()
@@ -206,13 +206,13 @@ def test_it_can_be_cancelled_and_done_again(first: FirstConsole, storage: Storag
     assert (job.state, Backup.objects.count()) == (JobState.CANCELLED, 0)
     with pytest.raises(Refused, match="Nobody is reading the log"):
         adopting.cancel(repository, by=by)
-    adopted(storage, first.code, by)
-    assert remembered() == first.rows
+    adopted(storage, lone.code, by)
+    assert remembered() == lone.rows
 
 
-def test_an_expired_lease_writes_nothing(first: FirstConsole, storage: Storage, by: Actor) -> None:
+def test_an_expired_lease_writes_nothing(lone: FirstConsole, storage: Storage, by: Actor) -> None:
     lost()
-    repository, job = adopting.adopt(storage, adopting.key(recovery_code=first.code), by=by, take_over=True)
+    repository, job = adopting.adopt(storage, adopting.key(recovery_code=lone.code), by=by, take_over=True)
     lease = machine.claim(job.pk)
     assert lease is not None
     Job.objects.filter(pk=job.pk).update(lease_epoch=99)  # another worker has it
@@ -248,9 +248,9 @@ def test_a_damaged_record_costs_its_point_and_is_named(
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 
-def test_sources_rest_until_somebody_has_tried_them(first: FirstConsole, storage: Storage, by: Actor) -> None:
+def test_sources_rest_until_somebody_has_tried_them(lone: FirstConsole, storage: Storage, by: Actor) -> None:
     lost()
-    adopted(storage, first.code, by)
+    adopted(storage, lone.code, by)
     docs = Source.objects.get(name="docs")
     assert (docs.enabled, docs.in_service) == (False, False)
 
@@ -281,10 +281,10 @@ def test_a_source_with_secrets_says_which_it_needs(
     assert "c4nary" not in str(list(AuditEvent.objects.values()))
 
 
-def test_the_kit_is_proven_by_the_code_that_opened_it(first: FirstConsole, storage: Storage, by: Actor) -> None:
+def test_the_kit_is_proven_by_the_code_that_opened_it(lone: FirstConsole, storage: Storage, by: Actor) -> None:
     keyfile = Repository.objects.get().secrets["keyfile"]
     lost()
-    repository, _job = adopted(storage, first.code, by)
+    repository, _job = adopted(storage, lone.code, by)
     assert repository.kit_proven_at is not None
     lost()
 
