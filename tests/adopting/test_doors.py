@@ -37,7 +37,7 @@ def test_a_program_adopts_and_follows(call: Caller, lone: FirstConsole, storage:
     stories.work()
     answer = call.get(asked.headers["Location"])
     assert (answer["status"], answer["points"], answer["progress"]["percent"]) == ("completed", 1, 100.0)
-    assert answer["new"] == {"policies": 1, "sources": 1, "backups": 1, "parts": 1, "gone": 0}
+    assert answer["new"] == {"policies": 1, "sources": 1, "backups": 1, "parts": 1}
     assert (answer["damaged"], answer["error"]) == ([], None)
     assert remembered() == lone.rows
     assert is_problem(call.post("/repositories/main/adoption/cancel"), 409, "not-cancellable")

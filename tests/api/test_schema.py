@@ -26,7 +26,7 @@ OPERATIONS = {
     "backup_cancel", "backup_contents", "backup_create", "backup_delete", "backup_diff", "backup_get",
     "backup_hold", "backup_list", "backup_log", "backup_release", "backup_status", "backup_verify", "policy_change",
     "policy_create", "policy_get", "policy_list", "recover_cancel", "recover_create", "recover_get", "recover_list",
-    "recover_log", "recover_rollback", "recover_status", "repository_accept_history", "repository_create",
+    "recover_log", "recover_rollback", "recover_status", "repository_accept_history", "repository_adopt", "repository_adoption", "repository_adoption_cancel", "repository_create",
     "repository_get", "repository_list", "repository_prove_kit", "repository_waive_kit", "source_archive",
     "schedule_change", "schedule_create", "schedule_delete", "schedule_enable", "schedule_get", "schedule_list",
     "schedule_run", "source_change", "source_create", "source_get", "source_list", "source_pause", "source_resume",
