@@ -48,7 +48,7 @@ _TABLES = {
 Rows = dict[str, dict[str, Any]]
 
 
-@proof("console", "adopted-console", "a lost console's rows adopted from the log, 10,000 points in all", count=2)
+@proof("console", "adopted-console", "a lost console's rows adopted from the log, 10,000 points in all", count=1)
 def adopted_console(case: Case) -> Figures:
     first = _FirstConsole(case)
     before = first.lives_and_is_lost()
