@@ -84,7 +84,7 @@ def test_a_newer_format_is_refused(lone: FirstConsole, storage: Storage, by: Act
 
     refusal = asked(storage, by, lone.code, take_over=True)
 
-    assert "format 2; this version reads up to 1. Upgrade lone." in refusal.message
+    assert "format 2; this version reads up to 1. Upgrade first." in refusal.message
 
 
 def test_a_console_that_may_be_at_work_has_to_be_taken_over(
