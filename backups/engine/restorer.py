@@ -50,7 +50,8 @@ class RestoreOptions:
 
 @dataclass(slots=True)
 class Restored:
-    """Counts of a restore; bytes are those of files written."""
+    """Counts of a restore. Items are what they are in Stats; bytes are those that are written: of a hard-linked file
+    once, of holes none."""
 
     files: int = 0
     directories: int = 0
@@ -138,12 +139,13 @@ class _Restore:
             guard.check(entry)
             data += self._data_of(entry)
         guard.finish()
+        self._links.clear()  # of names that were not chosen; the next walk begins anew
         facts.require(data, guard.entries)
         self.done.items_expected, self.done.bytes_expected = guard.entries, data
 
     def _data_of(self, entry: Entry) -> int:
-        """The bytes that will be written for an entry: its size without the holes."""
-        if not entry.content:
+        """The bytes that will be written for an entry: its size without the holes, and only under its first name."""
+        if not entry.content or self._first_name(entry) is not None:
             return 0
         if isinstance(entry.content, bytes) and len(entry.content) == WHOLE:
             return entry.size
