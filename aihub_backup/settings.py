@@ -6,7 +6,6 @@ first use. *production*: AIHUB_DATABASE_URL, AIHUB_BROKER_URL or AIHUB_MODE say 
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import tomllib
@@ -20,14 +19,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 from kombu import Exchange, Queue
 
-from aihub_backup import look
+from aihub_backup import home, look
 from aihub_backup.core import keys, logs, redaction
-from aihub_backup.core.variables import choice, flag, integer, read_file, seconds, secret, text, words
+from aihub_backup.core.variables import choice, flag, integer, seconds, secret, text, words
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = home.BASE_DIR
 AIHUB_VERSION = str(tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"])
 
-read_file(os.environ.get("AIHUB_ENV_FILE") or BASE_DIR / ".env")
+home.read_variables()
 
 
 def directory(path: Path) -> Path:
@@ -41,7 +40,7 @@ def directory(path: Path) -> Path:
 
 # --- where we are ---------------------------------------------------------------------------------------------------
 
-AIHUB_HOME = directory(Path(text("AIHUB_HOME", str(BASE_DIR / "var"))).expanduser().resolve())
+AIHUB_HOME = directory(home.path())
 
 _database_url = secret("AIHUB_DATABASE_URL")
 _broker_url = secret("AIHUB_BROKER_URL")
@@ -80,7 +79,7 @@ def _secret_key() -> str:
 def _app_keys() -> keys.KeyRing:
     """Empty when there is none: the system check says so, and whatever needs a key says so again."""
     given = secret("AIHUB_APP_KEYS")
-    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / "console.sqlite3").exists()):
+    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / home.DATABASE).exists()):
         # Never beside an existing database: a new key could not open what the lost one had sealed.
         given = keys.read_or_make(AIHUB_APP_KEYS_PATH, keys.new_ring)
     try:
@@ -201,7 +200,7 @@ def _postgresql(url: str) -> dict[str, Any]:
 def _database(url: str) -> dict[str, Any]:
     scheme, parts = url.partition(":")[0], urlsplit(url)
     if not url or scheme == "sqlite":
-        return _sqlite(Path(unquote(parts.path)) if url else AIHUB_HOME / "console.sqlite3")
+        return _sqlite(Path(unquote(parts.path)) if url else AIHUB_HOME / home.DATABASE)
     if scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured(f"AIHUB_DATABASE_URL must begin with postgres:// or sqlite:///, not {scheme}://.")
     redaction.remember([unquote(parts.password or "")])

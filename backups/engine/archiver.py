@@ -46,7 +46,7 @@ def archive(
     snapshot_id: str,
     facts: Callable[[], Mapping[str, Any]],
     parent: Snapshot | None = None,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = Options(),  # noqa: B008  it is frozen
     report: Report = quiet,
     progress: Progress = quiet,
     commit: Callable[[], None] = lambda: None,

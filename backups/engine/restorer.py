@@ -28,7 +28,7 @@ from backups.engine.options import Report, default_workers, quiet
 from backups.engine.patterns import PathFilter
 from backups.engine.repository import Repository
 from backups.engine.spool import Spool
-from backups.engine.workers import ForkedPool, InlinePool
+from backups.engine.workers import Emit, ForkedPool, InlinePool
 
 WINDOW = 50_000  # small files that are sorted by pack at once; bounds the memory
 BATCH_FILES, BATCH_BYTES = 512, 8 << 20
@@ -181,7 +181,10 @@ class _Restore:
         repository, count = self._repository, self._options.workers
         small = self.done.bytes_expected < 4 << 20 and self.done.items_expected < 200
         alone = small or not count or not repository.store.capabilities().across_processes
-        make = lambda emit: RestoreWorker(repository, writer, emit, forked=not alone)  # noqa: E731
+
+        def make(emit: Emit) -> RestoreWorker:
+            return RestoreWorker(repository, writer, emit, forked=not alone)
+
         return InlinePool(make, self._emitted) if alone else ForkedPool(make, self._emitted, count)
 
     def _entries(self) -> Iterator[Entry]:

@@ -57,7 +57,7 @@ class Running:
     def __init__(self, words: list[str], environment: dict[str, str]) -> None:
         self.mark = uuid.uuid4().hex
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - both live as long as the command
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the same
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
             words, cwd=PROJECT, env={**environment, MARK: self.mark}, stdin=subprocess.DEVNULL,

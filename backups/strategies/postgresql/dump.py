@@ -68,7 +68,7 @@ class Dump(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """More of the dump; 0 at the end, when all is well."""
-        got = self._output.readinto(buffer) if not self._ended else 0  # type: ignore[attr-defined]
+        got = self._output.readinto(buffer) if not self._ended else 0  # type: ignore[attr-defined]  # a pipe has it
         if not got and not self._ended:
             self._finish()
         return int(got)
