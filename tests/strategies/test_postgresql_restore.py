@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backups.engine.errors import Cancelled, TargetError
-from backups.strategies.postgresql import PostgreSQL
+from backups.strategies.postgresql import PostgreSQL, restoring
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer, started
 from tests.strategies.databases import ROWS, SHOP, Kept, brought_back, failed, kept, source
 
@@ -53,6 +53,11 @@ def databases(server: PostgreSQLServer) -> set[str]:
 
 def roles(server: PostgreSQLServer) -> set[str]:
     return {row[0] for row in server.rows("SELECT rolname FROM pg_roles")}
+
+
+@pytest.mark.parametrize(("version", "needed"), [("16.4", 16), ("18beta2", 18), ("17devel", 17), ("15", 16)])
+def test_it_knows_the_oldest_server_for_a_dump_of_any_build(version: str, needed: int) -> None:
+    assert restoring._oldest({"server_version": 160004, "tools": {"pg_dump": version}}) == needed
 
 
 def test_it_brings_every_row_back(

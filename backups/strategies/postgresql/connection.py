@@ -12,11 +12,10 @@ from psycopg import sql
 
 from aihub_backup.core.redaction import scrub
 from backups.engine.errors import SourceError, SourceUnavailable
-from backups.strategies.postgresql.client import Desk
+from backups.strategies.postgresql.client import CONNECT_SECONDS, Desk
 from backups.strategies.postgresql.options import PostgreSQLOptions
 
 OLDEST = 12  # major version of a server; hashtextextended() and pg_sequences are there since 11
-_PATIENCE = 15  # seconds until a server has to let us in
 
 # What may differ between two servers, or between two people, and changes how values are written as text.
 _PINNED = {
@@ -34,8 +33,9 @@ def connect(options: PostgreSQLOptions, desk: Desk, database: str = "", *, autoc
     given: dict[str, Any] = {
         "host": options.host, "port": options.port, "user": options.user, "dbname": database or options.database,
         "password": options.password or None, "passfile": desk.passfile, "sslmode": options.sslmode,
-        "sslrootcert": options.sslrootcert or None, "connect_timeout": _PATIENCE, "application_name": "aihub-backup",
-        "client_encoding": "UTF8", "options": "-c default_transaction_read_only=off", "keepalives_idle": 60,
+        "sslrootcert": options.sslrootcert or None, "connect_timeout": CONNECT_SECONDS,
+        "application_name": "aihub-backup", "client_encoding": "UTF8",
+        "options": "-c default_transaction_read_only=off", "keepalives_idle": 60,
     }  # fmt: skip
     with _in_nobodys_name(), translated(options):
         connection = psycopg.connect(autocommit=autocommit, **given)

@@ -319,7 +319,7 @@ def _drop(server: Connection, name: str) -> None:
 
 def _oldest(facts: Mapping[str, Any]) -> int:
     """A dump is promised to come back into servers as new as the one it is of, and as the program that wrote it."""
-    return max(int(facts["server_version"]) // 10000, int(str(facts["tools"]["pg_dump"]).split(".")[0]))
+    return max(int(facts["server_version"]) // 10000, archive.major(facts))
 
 
 def _locale(facts: Mapping[str, Any], version: int) -> Iterator[tuple[str, str]]:
