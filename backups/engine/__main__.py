@@ -212,16 +212,11 @@ def _refuse_loop(options: argparse.Namespace) -> None:
         return
     for source in options.source:
         root = os.path.realpath(os.fsencode(source))
-        if _inside(root, place) or (_inside(place, root) and _reached(place, options)):
+        if _inside(root, place) or _inside(place, root):
             raise errors.EngineError(
                 f"{_shown(source)} holds the repository {_shown(options.repository)} itself: each backup would store "
                 f"those before it. Leave it out with --exclude {printable(place)}, or choose a repository elsewhere."
             )
-
-
-def _reached(place: bytes, options: argparse.Namespace) -> bool:
-    """False when a directory above it is left out."""
-    return PathFilter((), options.exclude).may_contain(os.path.dirname(place).strip(b"/"))
 
 
 def _store(options: argparse.Namespace) -> Place:
