@@ -36,6 +36,7 @@ def diff(part: BackupPart, against: BackupPart, *, limit: int = 1000) -> list[di
 
     The kinds are added, removed, changed (the content) and attributes (owner, mode, times).
     """
+    guards.must_not_be_read([against.source])
     _must_be_stored(against)
     if part.repository_id != against.repository_id:
         raise Refused("These two lie in different repositories and cannot be compared.", code="state-conflict")

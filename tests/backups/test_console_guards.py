@@ -203,6 +203,21 @@ def test_what_is_inside_is_shown_to_nobody(own: OwnProtection, by: Actor, call: 
         contents.listing(part_of(second))
 
 
+def test_another_backup_compared_with_it_tells_nothing(own: OwnProtection, data: Path, by: Actor) -> None:
+    docs = sources.create("docs", "files", {"paths": [str(data)]}, by=by, test=False)
+    ours, consoles = part_of(back_up(docs, by)), part_of(back_up(own.source, by))
+
+    with pytest.raises(Denied, match="every secret"):
+        contents.diff(ours, consoles)
+
+
+def test_no_button_is_offered_that_would_only_be_refused(own: OwnProtection, browser: Client) -> None:
+    page = browser.get(reverse("admin:backups_source_change", args=[own.source.pk])).text
+
+    assert "/do/pause/" in page and "/do/backup/" in page
+    assert "/do/recover/" not in page and "/do/options/" not in page
+
+
 def test_no_page_and_no_program_recovers_it(
     own: OwnProtection, by: Actor, call: Caller, browser: Client, tmp_path: Path
 ) -> None:

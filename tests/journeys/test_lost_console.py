@@ -16,7 +16,7 @@ LITTLE = Scale(files=60, early=1 << 20, bulk=4 << 20)
 
 
 def test_the_storage_and_the_kit_bring_a_lost_console_back_with_every_row(tmp_path: Path, room: Path) -> None:
-    figures = LostConsole(tmp_path, room, random.Random(3), LITTLE).prove()
+    figures = LostConsole(tmp_path, room, random.Random(3), LITTLE, {"AIHUB_JOB_RETRY_SECONDS": "1"}).prove()
 
     assert figures["tables"] > 40
     assert figures["rows"] >= figures["rows as before the backup"] > 100
