@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -24,7 +25,7 @@ from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.admin import charts
 from backups.admin.base import AddableAdmin
 from backups.models import Schedule, ScheduleSlot, Source, Trigger
-from backups.services import cron, schedules
+from backups.services import cron, guards, schedules
 
 RUN = "backups.run_backup"
 SWITCH = ("enabled", "disabled_reason")
@@ -79,6 +80,17 @@ class ScheduleAdmin(AddableAdmin):
     def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
         """The service has written the sources already; what is left is whether the person reaches them."""
         self.must_reach(request, form.instance, "change" if change else "add")
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """What the service refuses is told in its words, and before anybody is asked whether they mean it."""
+        row = self.get_object(request, object_id)
+        try:
+            if row is not None and self.has_delete_permission(request, row):
+                guards.must_be_kept(row)
+            return super().delete_view(request, object_id, extra_context)
+        except Failure as failure:
+            messages.error(request, failure.message)
+            return HttpResponseRedirect(reverse("admin:backups_schedule_change", args=[object_id]))
 
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
         """Through the service; the page has asked whether it is meant."""

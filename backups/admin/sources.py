@@ -64,6 +64,11 @@ def _resume(ask: Ask) -> str:
     return _("“%(name)s” is in service again.") % {"name": ask.row}
 
 
+def _not_the_console(row: Source) -> bool:
+    """Its database is led nowhere else and brought back on its host only (`services.guards`)."""
+    return not row.holds_console
+
+
 def _what_a_pause_means(row: Source) -> str:
     told = _("Schedules will leave “%(name)s” out until somebody resumes it; no new recovery points are made.")
     return told % {"name": row}
@@ -115,9 +120,11 @@ class SourceAdmin(KindAdmin):
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("backup", gettext_lazy("Back up now"), "backup", RUN, _back_up, lambda row: row.archived_at is None),
         Deed("verify", gettext_lazy("Verify newest"), "verified", "backups.verify_backup", _verify),
-        Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover),
+        Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover,
+             _not_the_console),
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_source", _test),
-        Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_source", settings_of),
+        Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_source", settings_of,
+             _not_the_console),
         Deed("pause", gettext_lazy("Pause"), "pause", "backups.change_source", _pause,
              lambda row: row.in_service, _what_a_pause_means),
         Deed("resume", gettext_lazy("Resume"), "play_arrow", "backups.change_source", _resume,

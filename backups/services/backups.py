@@ -31,7 +31,7 @@ from backups.models import (
     Verification,
 )  # fmt: skip
 from backups.models.backup import ACTIVE
-from backups.services import deletion, lookup, loops, placing, repositories, scope, states
+from backups.services import deletion, guards, lookup, loops, placing, repositories, scope, states
 from backups.services.restorable import restorable
 from backups.services.sources import labels
 from backups.services.verifications import known_level
@@ -176,6 +176,7 @@ def _task(source: Source, given: Repository | None, policy: Policy | None) -> _T
     repository = given or source.repository or repositories.default()
     repositories.must_be_writable(repository)
     loops.refuse(source, repository)
+    guards.must_go_home(source, repository)
     promise = policy or source.policy
     return _Task(source, repository, placing.node_for(source, repository), promise.max_attempts if promise else 3)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,7 +13,16 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backups.models import BackupPart, PartState, Policy, RepositoryState, Source, Verification, VerificationState
+from backups.models import (
+    BackupPart,
+    OwnProtection,
+    PartState,
+    Policy,
+    RepositoryState,
+    Source,
+    Verification,
+    VerificationState,
+)
 from backups.models.backup import STORED
 
 RPO = timedelta(minutes=60)  # where no policy names a target
@@ -38,6 +47,7 @@ class Aspect(TextChoices):
     TESTED = "tested", gettext_lazy("Restore-tested")
     KEYS = "keys", gettext_lazy("Recoverable keys")
     RUN = "run", gettext_lazy("Last run")
+    SERVICE = "service", gettext_lazy("In service")
 
 
 _WORST_FIRST = (Standing.CRITICAL, Standing.WARNING, Standing.PROTECTED)
@@ -79,11 +89,34 @@ def evaluate(sources: Sequence[Source], now: datetime | None = None) -> dict[UUI
     """The verdict of each source, in a fixed number of queries however many there are. Policies should be fetched."""
     keys, moment = [source.pk for source in sources], now or timezone.now()
     points, checks, failures = _points(keys), _checks(keys), _failures(keys)
-    return {
+    found = {
         source.pk: _verdict(
             source, points.get(source.pk), checks.get(source.pk), failures.get(source.pk), moment
         ) for source in sources
     }  # fmt: skip
+    return found | _of_the_console(sources, found)
+
+
+def resting(own: OwnProtection) -> str:
+    """Why nothing backs the console up by itself, in the reader's language; empty when something does."""
+    facts = {"source": own.source, "schedule": own.schedule}
+    if not own.source.in_service:
+        return _("The console is not protected: its own source “%(source)s” is paused. Resume it.") % facts
+    if not own.schedule.enabled:
+        return _("The console is not protected: the schedule “%(schedule)s” is disabled. Enable it.") % facts
+    return ""
+
+
+def _of_the_console(sources: Sequence[Source], found: Mapping[UUID, Verdict]) -> dict[UUID, Verdict]:
+    """Its own source may rest like others, but never unnoticed: then nothing brings the console back one day."""
+    keys = [source.pk for source in sources if source.holds_console]
+    own = OwnProtection.objects.select_related("source", "schedule").filter(source__in=keys).first() if keys else None
+    why = resting(own) if own else ""
+    if own is None or not why:
+        return {}
+    judged = found[own.source_id]
+    told = Finding(Aspect.SERVICE, Standing.CRITICAL, why)
+    return {own.source_id: replace(judged, standing=Standing.CRITICAL, findings=(told, *judged.findings))}
 
 
 def _verdict(

@@ -58,7 +58,7 @@ def reached(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Sou
     The console's own database is taken by its name alone: it is no part of the platform, and has a schedule of its own.
     """
     kinds = _kinds(kind, family)
-    rows = within.filter(enabled=True, archived_at=None, own_protection=None)
+    rows = within.filter(enabled=True, archived_at=None, holds_console=False)
     return list(_complete(rows if kinds is None else rows.filter(kind__in=kinds)))
 
 

@@ -12,9 +12,9 @@ from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import Environment, Node
 from backups.kinds import STRATEGIES
-from backups.models import BackupPart, OwnProtection, Policy, Repository, Source
+from backups.models import BackupPart, Policy, Repository, Source
 from backups.models.backup import ACTIVE
-from backups.services import configured, loops, placing, saving
+from backups.services import configured, guards, loops, placing, saving
 from backups.services.running import perform, workdir
 
 PATIENCE = 120.0  # seconds a source gets to answer somebody who waits for it
@@ -34,15 +34,17 @@ def create(
     repository: Repository | None = None,
     enabled: bool = True,
     test: bool = True,
+    own: bool = False,
 ) -> Source:
     """Add something to protect. `options` are the fields of the strategy's Options, the secret ones among them.
 
     With `test` the strategy checks first that it can read the source (where this host reaches it); nothing is stored
-    when it cannot. OptionsError, Refused (name taken, it holds its own repository), the strategy's sentence as Failure.
+    when it cannot. `own` is the word of `services.console` for the console's database. OptionsError, Refused (name
+    taken, it holds its own repository or the console), the strategy's sentence as Failure.
     """
     source = draft(
         name, kind, options, environment=environment, node=node, tags=tags, policy=policy, repository=repository,
-        enabled=enabled,
+        enabled=enabled, own=own,
     )  # fmt: skip
     if test and placing.here(node):
         try_out(source)
@@ -64,19 +66,21 @@ def draft(
     policy: Policy | None = None,
     repository: Repository | None = None,
     enabled: bool = True,
+    own: bool = False,
 ) -> Source:
     """What `create` would store; nothing is read, and nothing stored but the first environment.
 
-    OptionsError, Refused (name taken, its own repository).
+    OptionsError, Refused (name taken, its own repository, the console).
     """
     plain, hidden = configured.values(STRATEGIES, kind, options)
     place = placing.environment(environment)
     source = Source(
         name=name, kind=kind, options=plain, environment=place, node=node, tags=labels(tags), policy=policy,
-        repository=repository, enabled=enabled,
+        repository=repository, enabled=enabled, holds_console=own,
     )  # fmt: skip
     source.secrets = hidden
     saving.checked(source)
+    guards.must_not_hold_console(source)
     loops.refuse(source, loops.expected(source))
     return source
 
@@ -88,7 +92,16 @@ def try_out(source: Source) -> None:
 
 
 def update(source: Source, *, by: Actor, **changes: Any) -> Source:
-    """Change name, options (given secrets replace the stored ones, absent ones stay), tags, policy, repository, …"""
+    """Change name, options (given secrets replace the stored ones, absent ones stay), tags, policy, repository, …
+
+    Invalid, Refused (name taken, its own repository, the console; the console's own source is led nowhere else).
+    """
+    guards.must_stay(source, changes)
+    return move(source, by=by, **changes)
+
+
+def move(source: Source, *, by: Actor, **changes: Any) -> Source:
+    """The same without that last rule: for `services.console`, which knows where the console's database is."""
     if "options" in changes:
         changes["options"], changes["secrets"] = configured.changed(STRATEGIES, source, changes["options"])
     if "tags" in changes:
@@ -96,6 +109,8 @@ def update(source: Source, *, by: Actor, **changes: Any) -> Source:
     configured.lay_over(source, changes, allowed=CHANGEABLE)
     saving.checked(source)
     untested = configured.untested(source) if "options" in changes else ()
+    if {"options", "node"} & set(changes):
+        guards.must_not_hold_console(source)
     if {"options", "repository"} & set(changes):
         loops.refuse(source, loops.expected(source))
     with transaction.atomic():
@@ -116,11 +131,7 @@ def resume(source: Source, *, by: Actor) -> Source:
 
 def archive(source: Source, *, by: Actor, reason: str = "") -> Source:
     """Protect it no longer; its backups stay. Refused while one of them is running, and of the console itself."""
-    if OwnProtection.objects.filter(source=source).exists():
-        raise Refused(
-            f"“{source}” is the database of this console, which stays protected as long as the console is in use;"
-            " pause it if it must rest for a while."
-        )
+    guards.must_be_protected(source)
     if BackupPart.objects.filter(source=source, state__in=ACTIVE).exists():
         raise Refused(
             f"A backup of “{source}” is running; cancel it or wait for its end.", code="operation-in-progress"
