@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from psycopg import sql
@@ -11,6 +11,7 @@ from backups.strategies.postgresql.connection import Connection
 from backups.strategies.postgresql.options import PostgreSQLOptions, Table
 
 FORMAT = 1
+_AT_ONCE = 1000  # tables in one statement
 
 
 class TableCount(TypedDict):
@@ -61,6 +62,13 @@ def tables(connection: Connection, options: PostgreSQLOptions) -> list[Table]:
     """The tables that are meant."""
     found = (Table(schema, name) for schema, name in connection.execute(_TABLES))
     return [table for table in found if options.takes(table)]
+
+
+def hold(connection: Connection, chosen: Sequence[Table]) -> None:
+    """Nobody empties or rewrites them until the transaction ends; a lock that is not free at once is an error."""
+    for first in range(0, len(chosen), _AT_ONCE):
+        names = [sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in chosen[first : first + _AT_ONCE]]
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(sql.SQL(", ").join(names)))
 
 
 def large_objects(connection: Connection) -> int:
