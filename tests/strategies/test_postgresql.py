@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -21,7 +22,8 @@ from aihub_backup.core.options import OptionsError
 from backups.engine.errors import SourceError, SourceUnavailable
 from backups.kinds import STRATEGIES
 from backups.strategies.postgresql import PostgreSQL, contents
-from backups.strategies.postgresql.connection import Connection
+from backups.strategies.postgresql.client import Desk
+from backups.strategies.postgresql.connection import Connection, connect
 from backups.strategies.postgresql.options import Table
 from tests.engine import trees
 from tests.engine.scenery import new_repository
@@ -396,6 +398,28 @@ def test_a_capture_that_is_given_up_leaves_nobody_behind(
     assert _children("pg_dump") == []
     left = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'aihub%%' AND datname = %s"
     assert _soon(lambda: _one(server, left, database) == 0)
+
+
+def test_a_server_ends_what_it_does_for_somebody_who_is_gone(
+    server: PostgreSQLServer, database: str, tmp_path: Path
+) -> None:
+    strategy, sleeping = source(server, database, tmp_path / "work"), "query = 'SELECT pg_sleep(250)'"
+    connection = connect(strategy.options, Desk(strategy.options, tmp_path / "work"))
+    query = threading.Thread(target=_asked, args=(connection, "SELECT pg_sleep(250)"))
+    query.start()
+    asleep = f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}"
+    assert _soon(lambda: _one(server, asleep) == 1)
+
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+    query.join()
+    assert any(_soon(lambda: _one(server, asleep) == 0) for _ in range(3))
+
+
+def _asked(connection: Connection, query: str) -> None:
+    with suppress(psycopg.OperationalError):
+        connection.execute(query.encode())
 
 
 def _one(server: PostgreSQLServer, query: str, *values: object, database: str = "postgres") -> int:

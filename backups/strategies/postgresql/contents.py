@@ -121,6 +121,10 @@ _GRANTS = """
     WHERE d.datname = pg_catalog.current_database() ORDER BY 1 NULLS FIRST, 2
 """
 _EXTENSIONS = "SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1"
+_SUBSCRIPTIONS = """
+    SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = pg_catalog.current_database() ORDER BY 1
+"""
 # Foreign keys with the tables they belong to and point at.
 _KEYS = """
     SELECT n.nspname, c.relname, k.conname, m.nspname, f.relname FROM pg_catalog.pg_constraint k
@@ -156,6 +160,11 @@ def described(connection: Connection) -> dict[str, Any]:
 def extensions(connection: Connection) -> dict[str, str]:
     """Their versions by name."""
     return dict(connection.execute(_EXTENSIONS).fetchall())
+
+
+def subscriptions(connection: Connection) -> list[str]:
+    """Their names; what they connect to holds passwords and is not asked."""
+    return [name for (name,) in connection.execute(_SUBSCRIPTIONS)]
 
 
 def severed(connection: Connection, options: PostgreSQLOptions) -> list[list[str]]:
