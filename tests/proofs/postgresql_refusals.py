@@ -39,7 +39,8 @@ EXTENSION = "aihub_probe"
 )  # fmt: skip
 def refusals(case: Case) -> Figures:
     server = postgresql.another(MAJORS[case.number % 2])
-    tools = f"{server.bin_dir}:{postgresql.started(16).bin_dir}"
+    tools = f"/usr:{server.bin_dir}:{postgresql.started(16).bin_dir}"
+    os.environ["AIHUB_TOOL_DIRS"] = tools  # a strategy is asked here, too
     with BucketConsole(case.place, tools, {"AIHUB_JOB_RETRY_SECONDS": "1"}) as console:
         return Refusals(case.place, console, server).prove()
 
