@@ -208,8 +208,24 @@ def _own() -> Iterator[Finding]:
     yield Finding("own keys", "ok" if sealed else "warn", text, OWN_CURE)
 
 
+def _kits() -> Iterator[Finding]:
+    """A repository whose code nobody holds is lost together with the console."""
+    from backups.models import Repository, RepositoryState
+
+    names = Repository.objects.exclude(state=RepositoryState.CREATING).filter(kit_proven_at=None)
+    unproven = list(names.order_by("name").values_list("name", flat=True))
+    if unproven:
+        text = f"nobody has proved the recovery kit of {', '.join(f'“{name}”' for name in unproven)}"
+        yield Finding(
+            "recovery kits", "warn", text, f"print it, keep it elsewhere: aihub repository prove {unproven[0]}"
+        )
+    elif Repository.objects.exists():
+        yield Finding("recovery kits", "ok", "proved, each of them")
+
+
 _LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "cache": _cache, "workers": _workers, "scheduler": _scheduler, "jobs": _jobs, "own database": _own,
+    "recovery kits": _kits,
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from backups.models import (
     Source,
     Trigger,
 )  # fmt: skip
-from backups.services import backups, cron
+from backups.services import backups, cron, scope
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +86,23 @@ def covered(schedule: Schedule, within: QuerySet[Source] | None = None) -> Query
 
 def ask(schedule: Schedule, *, by: Actor, trigger: str, within: QuerySet[Source] | None = None) -> Backup:
     """Ask for the schedule's backup. Refused as by `backups.request`, and when all its sources are paused."""
-    named = schedule.sources.exists()
     rows = covered(schedule, within)
-    chosen = list(rows.filter(enabled=True, archived_at=None)) if named else None
+    chosen = _meant(schedule, rows)
     if chosen == []:
         raise Refused(f"All sources of the schedule “{schedule}” are paused; resume one.", code="source-not-ready")
     return backups.request(
         schedule.type, by=by, trigger=trigger, sources=chosen, within=rows, family=schedule.strategy,
         policy=schedule.policy, label=schedule.name,
     )  # fmt: skip
+
+
+def _meant(schedule: Schedule, rows: QuerySet[Source]) -> list[Source] | None:
+    """The named ones in service; None: whatever the type means. Where there is nothing but the console, the console."""
+    if schedule.sources.exists():
+        return list(rows.filter(enabled=True, archived_at=None))
+    if Source.objects.filter(own_protection=None, archived_at=None).exists():
+        return None
+    return list(scope.itself(BackupType(schedule.type), schedule.strategy, rows)) or None
 
 
 # --- writing down ---------------------------------------------------------------------------------------------------

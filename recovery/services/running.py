@@ -182,8 +182,8 @@ class Run:
         job = {"job": "verify", "snapshots": [part.part.snapshot_id], "level": LEVEL}
         result = self._perform(number, job, part, hear)
         if result["problems"]:
-            told = " ".join(problems[:PROBLEMS_TOLD])
-            words = f"The repository no longer holds all that {part.part.source} needs: {told} Choose another point."
+            told = "; ".join(problem.rstrip(".") for problem in problems[:PROBLEMS_TOLD])
+            words = f"The repository no longer holds all that {part.part.source} needs: {told}. Choose another point."
             raise Refused(words, code="not-restorable")
 
     def _restore(self, part: RecoveryPart, number: int) -> None:

@@ -86,6 +86,35 @@ def test_runs_that_name_no_sources_leave_it_out(own: OwnProtection, data: Path, 
     assert [part.source for part in made.parts.all()] == [docs]
 
 
+def test_the_doctor_tells_whose_kit_nobody_has_proved(kit: RecoveryKit, by: Actor) -> None:
+    (before,) = examinations._kits()
+    repositories.waive_kit(kit.repository, reason="a test", by=by)
+    (waived,) = examinations._kits()
+    repositories.prove_kit(kit.repository, kit.code, by=by)
+    (after,) = examinations._kits()
+
+    assert (before.state, before.text) == ("warn", "nobody has proved the recovery kit of “main”")
+    assert before.cure == "print it, keep it elsewhere: aihub repository prove main"
+    assert (waived.state, after.state) == ("warn", "ok")
+
+
+def test_a_schedule_of_everything_takes_it_where_there_is_nothing_else(
+    own: OwnProtection, data: Path, by: Actor
+) -> None:
+    everything = schedules.create("everything", "full", "0 2 * * *", by=by)
+    files = schedules.create("files", "files", "0 2 * * *", by=by)
+
+    alone = schedules.run_now(everything, by=by)
+    with pytest.raises(Refused, match="No enabled source of the strategy “files”"):
+        schedules.run_now(files, by=by)
+    docs = sources.create("docs", "files", {"paths": [str(data)]}, by=by, test=False)
+    sources.pause(docs, by=by)
+    with pytest.raises(Refused, match="add one, or resume a paused one"):
+        schedules.run_now(everything, by=by)
+
+    assert part_of(alone).source == own.source
+
+
 def test_its_schedule_backs_it_up(own: OwnProtection, by: Actor) -> None:
     made = schedules.run_now(own.schedule, by=by)
 

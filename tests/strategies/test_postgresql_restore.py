@@ -134,6 +134,21 @@ def test_it_comes_back_into_a_newer_server(tmp_path: Path, server: PostgreSQLSer
     assert server.rows("SELECT count(*) FROM shop.orders", name) == [(5001,)]
 
 
+def test_it_says_which_subscriptions_it_leaves_out(
+    server: PostgreSQLServer, database: str, tmp_path: Path, name: str
+) -> None:
+    words = "CONNECTION 'dbname=elsewhere' PUBLICATION news WITH (connect = false, enabled = false, slot_name = NONE)"
+    server.run(f"CREATE SUBSCRIPTION {database}_news {words}", database)
+    strategy = source(server, database, tmp_path / "work")
+
+    findings = brought_back(strategy, name, kept(strategy, tmp_path / "back"))
+
+    server.run(f"DROP SUBSCRIPTION {database}_news", database)
+    told = next(finding["detail"] for finding in findings if finding["check"] == "database")
+    assert f"Subscriptions are left out: {database}_news." in told
+    assert server.rows("SELECT count(*) FROM pg_subscription") == [(0,)]
+
+
 def test_large_objects_come_back(server: PostgreSQLServer, database: str, tmp_path: Path, name: str) -> None:
     server.run("SELECT lo_from_bytea(4711, 'a large object')", database)
     strategy = source(server, database, tmp_path / "work")

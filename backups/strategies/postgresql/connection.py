@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -16,6 +16,7 @@ from backups.strategies.postgresql.client import CONNECT_SECONDS, Desk
 from backups.strategies.postgresql.options import PostgreSQLOptions
 
 OLDEST = 12  # major version of a server; hashtextextended() and pg_sequences are there since 11
+_LOOK_AFTER_US = 5000  # milliseconds between two looks of the server at whether we are there
 
 # What may differ between two servers, or between two people, and changes how values are written as text.
 _PINNED = {
@@ -45,12 +46,20 @@ def connect(options: PostgreSQLOptions, desk: Desk, database: str = "", *, autoc
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         if connection.info.server_version >= 170000:
             connection.execute("SET transaction_timeout = 0")
+        _let_it_notice_our_end(connection)
         if not autocommit:
             connection.commit()
     if connection.info.server_version < OLDEST * 10000:
         connection.close()
         raise SourceError(f"PostgreSQL at {options.where} is older than {OLDEST}; upgrade it first.")
     return connection
+
+
+def _let_it_notice_our_end(connection: Connection) -> None:
+    """A server that counts a large table hears nothing from us: killed, we would keep the dump's moment open for as
+    long as it counts. Servers before 14 and on some systems cannot look."""
+    with suppress(psycopg.Error), connection.transaction():
+        connection.execute(f"SET client_connection_check_interval = {_LOOK_AFTER_US}".encode())
 
 
 @contextmanager
