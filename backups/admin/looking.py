@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -16,11 +15,12 @@ from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
+from aihub_backup.core.access import covers
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import AuditEvent
 from backups.admin import live
 from backups.admin.base import BROWSE
-from backups.admin.deeds import DeedAdmin
+from backups.admin.deeds import DeedAdmin, must_hold
 from backups.api import told
 from backups.engine.disk import from_printable, printable
 from backups.models import Backup, BackupPart
@@ -30,6 +30,7 @@ from backups.services import backups, contents
 PAGE = 200  # entries of a directory on one page
 CHANGES = 500  # differences shown
 EVENTS = 50
+RECOVER = "recovery.request_recovery"
 VERSIONS = 8  # points in which one file is looked up; each is opened for it
 _PLAIN = frozenset(string.ascii_letters + string.digits + " ._-+=,@~")
 
@@ -41,8 +42,7 @@ def _browsing(view: View) -> View:
 
     @wraps(view)
     def guarded(self: LookingAdmin, request: HttpRequest, backup: Backup) -> HttpResponse:
-        if not request.user.has_perm(BROWSE):
-            raise PermissionDenied(_("You need the permission “%(name)s” for this.") % {"name": BROWSE})
+        must_hold(request, BROWSE, backup)
         try:
             return view(self, request, backup)
         except Failure as failure:
@@ -72,15 +72,15 @@ class LookingAdmin(DeedAdmin):
         """A page about the backup, with the way to the others."""
         shared = {
             **self.admin_site.each_context(request), "title": str(backup), "opts": self.opts, "backup": backup,
-            "original": backup,
-            "views": self.views(request, backup), "here": name,
+            "original": backup, "views": self.views(request, backup), "here": name,
+            "may_recover": covers(request.user, RECOVER, backup),
         }  # fmt: skip
         return render(request, f"aihub/backup_{name}.html", {**shared, **facts})
 
     def views(self, request: HttpRequest, backup: Backup) -> list[tuple[str, str, str]]:
         """(name, words, address) of the pages this person may open."""
-        inside = [("contents", _("Contents")), ("diff", _("Compare"))] if request.user.has_perm(BROWSE) else []
-        known = [*inside, ("log", _("Log"))]
+        inside = covers(request.user, BROWSE, backup)
+        known = [*([("contents", _("Contents")), ("diff", _("Compare"))] if inside else []), ("log", _("Log"))]
         other = [(name, words, reverse(f"admin:backups_backup_{name}", args=[backup.pk])) for name, words in known]
         return [("overview", _("Overview"), self.page_of(backup)), *other]
 
