@@ -31,6 +31,8 @@ def permission_for(model: type[Model], verb: str) -> str:
 class ScopedAdmin(_ModelAdmin):
     """Mixed in before a ModelAdmin: rows out of reach are not there (404), choices offer what may be seen."""
 
+    show_full_result_count = False  # counting all rows of a big table costs more than showing a page of them
+    list_per_page = 50
     empty_words: ClassVar[Any] = ""  # what an empty list says, and what to do about it
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -50,8 +50,6 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
     editable: ClassVar[tuple[str, ...]] = ()
     hidden: ClassVar[tuple[str, ...]] = ()
     telling: ClassVar[tuple[str, ...]] = ()  # fields that tell names inside backups: for those who may browse them
-    show_full_result_count = False
-    list_per_page = 50
 
     def prepared(self, request: HttpRequest, rows: list[Any]) -> list[Any]:
         """Lay beside the rows of a page what its columns show, in a number of queries that does not grow with them."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection, transaction
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import nodes
 from aihub_backup.core.audit import SYSTEM, Actor, record
@@ -41,6 +42,8 @@ def protect(repository: Repository, *, by: Actor, lease: Lease | None = None) ->
 
 class ProtectHandler(Handler):
     """The job that a repository's first proven kit asks for."""
+
+    label = gettext_lazy("Protection of the console")
 
     def run(self, lease: Lease) -> None:
         """Once: what people do with it afterwards stays as they left it."""
