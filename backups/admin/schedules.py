@@ -45,13 +45,11 @@ class ScheduleAdmin(AddableAdmin):
     autocomplete_fields = ("sources", "policy", "environment")
     editable = (*schedules.CHANGEABLE, *SWITCH)
     shown: ClassVar[tuple[str, ...]] = ("in_words", "next_runs", "newest_slots", "created_at", "updated_at")
-    actions = ("run_now",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
+    actions = ("run_now",)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Running needs the permission to run backups; deleting many at once is not offered."""
-        found = dict(super().get_actions(request))
-        found.pop("delete_selected", None)
-        return found if request.user.has_perm(RUN) else {}
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        """Anywhere: the action looks at each row."""
+        return request.user.has_perm(RUN)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """What may be set, then what follows from it. A new one begins enabled."""
@@ -96,11 +94,11 @@ class ScheduleAdmin(AddableAdmin):
         """Through the service; the page has asked whether it is meant."""
         schedules.delete(obj, by=Actor.of(request.user), confirm=True)
 
-    @admin.action(description=_("Run now"), permissions=["view"])
+    @admin.action(description=_("Run now"), permissions=["run"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         """A backup of each that is ticked."""
         within = scope(Source.objects.all(), request.user, RUN)
-        for schedule in scope(queryset, request.user, RUN):
+        for schedule in self.ticked(request, queryset, RUN):
             try:
                 made = schedules.run_now(schedule, by=Actor.of(request.user), trigger=Trigger.CONSOLE, within=within)
                 told = gettext("“%(name)s”: the backup %(id)s was asked for.")
@@ -110,7 +108,7 @@ class ScheduleAdmin(AddableAdmin):
 
     # --- showing ---
 
-    def prepared(self, rows: list[Schedule]) -> list[Schedule]:
+    def prepared(self, request: HttpRequest, rows: list[Schedule]) -> list[Schedule]:
         """With sources and newest slots."""
         newest = ScheduleSlot.objects.order_by("-due_at", "-id")[:NEWEST]
         prefetch_related_objects(rows, "sources", Prefetch("slots", newest, to_attr="newest"))

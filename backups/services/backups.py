@@ -16,7 +16,7 @@ from django.utils import timezone
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Invalid, Refused
-from aihub_backup.core.models import Node
+from aihub_backup.core.models import AuditEvent, Node
 from aihub_backup.core.states import LostRace
 from backups.models import (
     Backup,
@@ -107,6 +107,13 @@ def get(reference: UUID | str) -> Backup:
     """The backup with parts, jobs and verifications. NotFound."""
     checks = Verification.objects.select_related("job", "storage")
     return lookup.find(listing().prefetch_related(Prefetch("parts__verifications", checks)), reference)
+
+
+def events(backup: Backup) -> QuerySet[AuditEvent]:
+    """The audit's rows about it, its parts and their checks, newest first."""
+    rows = BackupPart.objects.filter(backup=backup).values_list("pk", "verifications")
+    keys = {str(backup.pk), *(str(key) for row in rows for key in row if key)}
+    return AuditEvent.objects.filter(target_id__in=keys).order_by("-at", "-pk")
 
 
 def progress(backup: Backup) -> dict[str, Any]:

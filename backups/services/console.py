@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure, Refused
@@ -36,6 +37,8 @@ def protect(repository: Repository, *, by: Actor, lease: Lease | None = None) ->
 
 class ProtectHandler(Handler):
     """The job that a repository's first proven kit asks for."""
+
+    label = gettext_lazy("Protection of the console")
 
     def run(self, lease: Lease) -> None:
         """Once: what people do with it afterwards stays as they left it.

@@ -43,6 +43,11 @@ def diff(part: BackupPart, against: BackupPart, *, limit: int = 1000) -> list[di
     return _rows(part, {"job": "diff", "before": against.snapshot_id, "after": part.snapshot_id}, limit)
 
 
+def pattern(word: str) -> str:
+    """What somebody types into a search, as a pattern: a word without wildcards means anywhere in the name."""
+    return word if not word or any(sign in word for sign in "*?[/") else f"*{word}*"
+
+
 def _rows(part: BackupPart, job: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
     guards.must_not_be_read([part.source])
     _must_be_stored(part)

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from aihub_backup.core import tags
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Failure, Refused
 from backups.models import (
@@ -79,9 +80,7 @@ def covered(schedule: Schedule, within: QuerySet[Source] | None = None) -> Query
         rows = rows.filter(environment=schedule.environment_id)
     if named := list(schedule.sources.values_list("pk", flat=True)):
         return rows.filter(pk__in=named)
-    if schedule.tags:  # SQLite has no question about members of a mapping
-        rows = rows.filter(pk__in=[source.pk for source in rows if schedule.tags.items() <= source.tags.items()])
-    return rows
+    return rows.filter(tags.carry("tags", schedule.tags))
 
 
 def ask(schedule: Schedule, *, by: Actor, trigger: str, within: QuerySet[Source] | None = None) -> Backup:
