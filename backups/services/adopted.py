@@ -92,6 +92,7 @@ class Rows:
             pk=key, name=free_name(Source, row["name"]), kind=row["kind"], options=row["options"],
             environment=self._place(row["environment"]), node=Node.objects.filter(name=row.get("node") or "").first(),
             tags=row.get("tags", {}), policy=self._policy(row), repository=self._repository, enabled=False,
+            holds_console=bool(row.get("holds_console")),  # its backups are as full of secrets here as there
             test_error=_why_paused(row),
         )  # fmt: skip
         source.save(force_insert=True)

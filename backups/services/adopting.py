@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
@@ -251,6 +252,8 @@ def _wrong(name: str, sentence: str) -> Invalid:
 
 class AdoptHandler(Handler):
     """The job that writes rows. Each batch stands for itself and adds nothing when repeated: a kill costs only time."""
+
+    label = gettext_lazy("Adoption of a repository")
 
     def run(self, lease: Lease) -> None:
         """Let the runner read, write what it tells."""

@@ -23,6 +23,7 @@ def _source(source: Source) -> dict[str, Any]:
         "id": str(source.pk), "name": source.name, "kind": source.kind, "options": source.options,
         "environment": source.environment.name, "tags": source.tags,
         "node": source.node.name if source.node else None, "promise": _promise(source.policy),
+        "holds_console": source.holds_console,
         "secrets": sorted(name for name, value in source.secrets.items() if value),
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, record
@@ -27,6 +28,8 @@ def note(backup: Backup) -> None:
 
 class HoldHandler(Handler):
     """The job of one repository. It writes what is true when it runs, so of several the last one is right."""
+
+    label = gettext_lazy("Hold of a backup, told to the log")
 
     def run(self, lease: Lease) -> None:
         """Write the record, unless the log says the same already."""
