@@ -1,0 +1,34 @@
+"""The words on the pages in a language, from where the console itself has them: a journey presses what is written."""
+
+from __future__ import annotations
+
+import gettext
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = ("django.contrib.admin", "django.contrib.auth", "allauth", "django.conf")
+CATALOGUES = {"en": "", "zh-hans": "zh_Hans"}  # a language of the console → the directory of its catalogues
+
+
+class Words:
+    """English as it stands in the code → what a page shows."""
+
+    def __init__(self, language: str) -> None:
+        self._catalogues = [
+            gettext.translation("django", place, [CATALOGUES[language]], fallback=True)
+            for place in _places()
+            if CATALOGUES[language]
+        ]
+
+    def __call__(self, english: str) -> str:
+        """The first catalogue that knows it wins, as in the console; English without one."""
+        found = (catalogue.gettext(english) for catalogue in self._catalogues)
+        return next((words for words in found if words != english), english)
+
+
+def _places() -> list[Path]:
+    """Our catalogues, then those of the libraries whose pages we show."""
+    specs = (find_spec(name) for name in LIBRARIES)
+    roots = [Path(place) for spec in specs if spec for place in spec.submodule_search_locations or ()]
+    return [ROOT / "locale", ROOT / "locale" / "frame", *(root / "locale" for root in roots)]
