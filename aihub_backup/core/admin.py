@@ -14,11 +14,12 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin as UnfoldAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from aihub_backup.core import roles, tokens
+from aihub_backup.core import roles, showing, tokens
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.models import ApiToken, AuditEvent, Environment, Grant, Job, Node, User
 from aihub_backup.core.scoped_admin import ScopedAdmin
@@ -90,7 +91,7 @@ class NodeAdmin(AuditedAdmin):
     search_fields = ("name", "host", "description")
     readonly_fields = ("host", "seen_at")
 
-    @admin.display(boolean=True, description="alive")
+    @admin.display(boolean=True, description=_("alive"))
     def is_alive(self, node: Node) -> bool:
         """Did it show itself lately?"""
         return node.alive
@@ -102,20 +103,30 @@ class JobAdmin(ReadOnlyAdmin):
 
     list_display = (
         "kind",
-        "state",
+        "standing",
         "queue",
         "node",
         "attempts",
         "created_at",
         "started_at",
         "finished_at",
-        "error_code",
+        "problem",
     )
     list_filter = ("state", "kind", "queue", "node")
     list_select_related = ("node",)
     search_fields = ("=id", "=target_id", "error_message")
     date_hierarchy = "created_at"
     show_full_result_count = False
+
+    @admin.display(description=_("state"), ordering="state")
+    def standing(self, job: Job) -> SafeString:
+        """As a sign and a word."""
+        return showing.state(job)
+
+    @admin.display(description=_("error code"), ordering="error_code")
+    def problem(self, job: Job) -> str:
+        """The slug of why it failed."""
+        return job.error_code or showing.NOTHING
 
 
 @admin.register(AuditEvent)

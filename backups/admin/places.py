@@ -51,6 +51,7 @@ class StorageAdmin(KindAdmin):
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "site")
     editable = ("name", "site", "environment", "enabled")
+    hidden = ("capabilities",)  # told above, in words
     empty_words = gettext_lazy("Backups need a place: a directory, a bucket. Press “+” and choose its kind.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_storage", _test),

@@ -58,6 +58,7 @@ class Wish(forms.Form):
 
     source = forms.ModelChoiceField(
         Source.objects.none(), required=False, label=gettext_lazy("Source"), widget=forms.Select(attrs=_FIELD),
+        empty_label=gettext_lazy("choose one"),
         help_text=gettext_lazy("Its newest restorable point, or the newest one up to a moment."),
     )  # fmt: skip
     at = forms.DateTimeField(
@@ -100,13 +101,14 @@ class Wish(forms.Form):
 
     def __init__(self, request: HttpRequest, data: QueryDict | None, initial: Mapping[str, Any]) -> None:
         super().__init__(data, initial=dict(initial))
-        rows = {"source": scope(Source.objects.all(), request.user, REQUEST), "node": Node.objects.filter(enabled=True)}
+        sources = scope(Source.objects.all(), request.user, REQUEST)
+        rows: dict[str, QuerySet[Any]] = {"source": sources, "node": Node.objects.filter(enabled=True)}
         rows["backup"] = scope(Backup.objects.filter(state__in=BACKUP_STORED), request.user, REQUEST)
         for name, queryset in rows.items():
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = queryset
-        if not _any_database(rows["source"]):
+        if not _any_database(sources):
             for name in DATABASE:
                 del self.fields[name]
 

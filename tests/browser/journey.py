@@ -155,8 +155,8 @@ class Journey:
 
     def add_a_source(self) -> None:
         """The directory."""
-        self._go("Sources")
-        self._link("Add the first one").click()
+        self._go("Sources")  # one is there already: the console protects itself since there is a repository
+        self._add()
         self.see("source-kinds")
         self._link("Files and directories").click()
         self._field("Name").fill(SOURCE)
@@ -169,8 +169,8 @@ class Journey:
     def add_a_schedule(self) -> None:
         """Every night."""
         self._go("Schedules")
-        self.see("no-schedule")
-        self._link("Add the first one").click()
+        self.see("schedule-of-the-console")
+        self._add()
         self._field("Name").fill(SCHEDULE)
         self._field("Type").select_option("files")
         self._field("Cron expression").fill("0 2 * * *")
@@ -217,17 +217,17 @@ class Journey:
 
     def look_inside(self) -> None:
         """The directory, a file by its name, its versions, what changed."""
-        self._link("Contents").click()
+        self._tab("Contents")
         self.see("contents")
         self._field("Find below this directory").fill("invoice-0042")
         self._press("Find")
         self.see("found")
-        self._link("Compare").click()
+        self._tab("Compare")
         self._shown(FILE)
         self.see("compared")
-        self._link("Log").click()
+        self._tab("Log")
         self.see("log")
-        self._link("Contents").click()
+        self._tab("Contents")
         self._field("Find below this directory").fill("invoice-0042*")
         self._press("Find")
         self._link("versions").click()
@@ -276,6 +276,12 @@ class Journey:
 
     def _link(self, words: str) -> Locator:
         return self.page.locator("#main, #content, #page").get_by_role("link", name=self.say(words))
+
+    def _tab(self, words: str) -> None:
+        self.page.locator("nav.views").get_by_role("link", name=self.say(words), exact=True).click()
+
+    def _add(self) -> None:
+        self.page.locator("#header-inner a[href*='/add/']").click()
 
     def _go(self, words: str) -> None:
         self.page.locator("#nav-sidebar").get_by_role("link", name=self.say(words), exact=True).click()

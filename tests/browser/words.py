@@ -22,9 +22,11 @@ class Words:
         ]
 
     def __call__(self, english: str) -> str:
-        """The first catalogue that knows it wins, as in the console; English without one."""
-        found = (catalogue.gettext(english) for catalogue in self._catalogues)
-        return next((words for words in found if words != english), english)
+        """The first catalogue that knows it wins, as in the console; English without one. Labels of fields begin with a
+        capital on the page and with a small letter in the code."""
+        spelled = (english, english[:1].lower() + english[1:])
+        found = ((words, catalogue.gettext(words)) for words in spelled for catalogue in self._catalogues)
+        return next((told for words, told in found if told != words), english)
 
 
 def _places() -> list[Path]:
