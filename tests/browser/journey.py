@@ -202,6 +202,7 @@ class Journey:
 
     def _watch(self, picture: str) -> None:
         """What a person sees until the end, every fraction of a second."""
+        self.page.locator("#progress").wait_for()
         seen, end = Seen(self.say), time.monotonic() + DONE_WITHIN
         while self.page.locator("#progress [role=progressbar]").count():
             assert time.monotonic() < end, "the work does not end"
