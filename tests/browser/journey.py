@@ -20,6 +20,7 @@ PASSWORD = "a console for the night shift"
 FILE, CHANGED = "invoice-0042.txt", b"paid on Monday\n"
 STORAGE, REPOSITORY, SOURCE, SCHEDULE = "backup disk", "main", "shared files", "every night"
 REASON = "INC-1042: the invoice was overwritten"
+MANY_STOPS = 100  # of the tabulator, on any page
 DONE_WITHIN = 120.0  # seconds for the console to finish a backup or a recovery
 SMALL_FILES, BULK = 15_000, 256 << 20  # so that a backup takes several looks at its progress
 
@@ -154,15 +155,16 @@ class Journey:
         self.see("repository")
 
     def add_a_source(self) -> None:
-        """The directory."""
+        """The directory; by keyboard alone from the choice of the kind on."""
         self._go("Sources")  # one is there already: the console protects itself since there is a repository
         self._add()
         self.see("source-kinds")
-        self._link("Files and directories").click()
-        self._field("Name").fill(SOURCE)
-        self._field("Paths").fill(str(self.data))
+        self._type(self._link("Files and directories"), "\n")
+        self._field("Name").wait_for()
+        self._type(self._field("Name"), SOURCE)
+        self._type(self._field("Paths"), str(self.data))
         self.see("source-form")
-        self._press("Add")
+        self._type(self._button("Add"), "\n")
         self._named(SOURCE)
         self.see("source")
 
@@ -273,7 +275,19 @@ class Journey:
         return self.page.get_by_label(re.compile(rf"^\s*{words}\s*[:：]?\s*\*?\s*$", re.IGNORECASE))
 
     def _press(self, words: str) -> None:
-        self.page.get_by_role("button", name=self.say(words), exact=True).click()
+        self._button(words).click()
+
+    def _button(self, words: str) -> Locator:
+        return self.page.get_by_role("button", name=self.say(words), exact=True)
+
+    def _type(self, wanted: Locator, text: str) -> None:
+        """With the tabulator as far as to it, then the text; a line's end presses it."""
+        for _ in range(MANY_STOPS):
+            self.page.keyboard.press("Tab")
+            if wanted.evaluate("one => one === document.activeElement"):
+                self.page.keyboard.type(text)
+                return
+        raise AssertionError(f"the keyboard does not reach {wanted}")
 
     def _link(self, words: str) -> Locator:
         return self.page.locator("#main, #content, #page").get_by_role("link", name=self.say(words))
