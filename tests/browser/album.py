@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.browser.chromium import Watch
+from tests.browser.chromium import Watch, asked
 
 # Controls that a screen reader could not name, and those that only a mouse would reach. Pieces of select2 that stand
 # for a labelled field are judged by that field.
@@ -44,5 +44,5 @@ class Album:
             self.pictures.mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=self.pictures / f"{len(self._seen):02}-{name}.png", full_page=True)
         assert not self.watch.complaints, f"{name} ({self.page.url}): {self.watch.complaints}"
-        unnamed = self.page.evaluate(UNNAMED)
+        unnamed = asked(self.page, UNNAMED)
         assert not unnamed, f"{name} ({self.page.url}): without a name: {unnamed}"

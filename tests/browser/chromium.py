@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from playwright.sync_api import ConsoleMessage, Error, Page, Request, Response, sync_playwright
@@ -18,6 +18,7 @@ FLAGS = (
 )  # fmt: skip
 WIDE, HIGH = 1280, 860
 PATIENCE = 30_000.0  # milliseconds for whatever a page has to show
+REPLACED = 5  # times that a page may go away under a question
 GIVEN_UP = "net::ERR_ABORTED"  # a question about progress that was under way when the person went to another page
 INSIDE = frozenset({"data", "blob", "about"})  # schemes that reach nobody
 
@@ -70,6 +71,18 @@ class Watch:
     def _failed(self, request: Request) -> None:
         if request.failure != GIVEN_UP:
             self.complaints.append(f"{request.failure}: {request.method} {request.url}")
+
+
+def asked(page: Page, script: str) -> Any:
+    """What the script finds on the page. A page that is just being replaced is asked again when the next one is there."""
+    for _ in range(REPLACED):
+        try:
+            return page.evaluate(script)
+        except Error as error:
+            if "context was destroyed" not in str(error):
+                raise
+            page.wait_for_load_state()
+    raise AssertionError(f"{page.url} is replaced again and again")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page
 
 from tests.browser import secondfactor
 from tests.browser.album import Album
-from tests.browser.chromium import Look, window
+from tests.browser.chromium import Look, asked, window
 from tests.browser.words import Words
 from tests.proofs.stack import Console
 
@@ -325,7 +325,7 @@ class Seen:
 
     def looked(self, page: Page) -> bool:
         """Look once; true when a worker was seen at it. AssertionError for a share of 100 % or no sign of life."""
-        told = page.evaluate(TOLD)
+        told = asked(page, TOLD)
         if told is None:
             return False
         share, text = told
