@@ -74,7 +74,7 @@ class Watch:
 
 
 def asked(page: Page, script: str) -> Any:
-    """What the script finds on the page. A page that is just being replaced is asked again when the next one is there."""
+    """What the script finds on the page. One that is just being replaced: what it finds on the next."""
     for _ in range(REPLACED):
         try:
             return page.evaluate(script)

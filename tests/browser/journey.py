@@ -206,9 +206,9 @@ class Journey:
         """What a person sees until the end, every fraction of a second."""
         self.page.locator("#progress").wait_for()
         seen, end = Seen(self.say), time.monotonic() + DONE_WITHIN
-        while self.page.locator("#progress [role=progressbar]").count():
+        while (alive := seen.looked(self.page)) is not None:
             assert time.monotonic() < end, "the work does not end"
-            if seen.looked(self.page) and picture:
+            if alive and picture:
                 self.see(picture)
                 picture = ""
             time.sleep(0.1)
@@ -323,11 +323,11 @@ class Seen:
 
     say: Words
 
-    def looked(self, page: Page) -> bool:
-        """Look once; true when a worker was seen at it. AssertionError for a share of 100 % or no sign of life."""
+    def looked(self, page: Page) -> bool | None:
+        """Was a worker seen at it? None when no work goes on. AssertionError for 100 % or no sign of life."""
         told = asked(page, TOLD)
         if told is None:
-            return False
+            return None
         share, text = told
         assert share is None or int(share) <= 99, f"{share} % before the end"
         assert self.say("You can close this page; the work continues.") in text
