@@ -35,7 +35,8 @@ def scope(queryset: QuerySet[M], user: Anybody, permission: str) -> QuerySet[M]:
         return queryset.filter(**{reach.owner: user.pk})
     if any(one.everything for one in held) or (reach.shared and _only_looks(permission)):
         return queryset
-    return queryset.filter(pk__in=_reached(queryset.model, held, user).values("pk"))
+    looks = _only_looks(permission)
+    return queryset.filter(pk__in=_reached(queryset.model, held, user, looks).values("pk"))
 
 
 def covers(user: Anybody, permission: str, row: models.Model) -> bool:
@@ -122,24 +123,25 @@ def _only_looks(permission: str) -> bool:
 # --- from bounds to rows ----------------------------------------------------------------------------------------------
 
 
-def _reached(model: type[M], held: Sequence[Bound], user: Anybody) -> QuerySet[M]:
+def _reached(model: type[M], held: Sequence[Bound], user: Anybody, looks: bool) -> QuerySet[M]:
     reach, rows = reach_of(model), model._base_manager.all()
-    found = Q(pk__in=_placed(model, [one for one in held if not one.own]).values("pk"))
+    found = Q(pk__in=_placed(model, [one for one in held if not one.own], looks).values("pk"))
     own = [one for one in held if one.own]
     if own and reach.requester:
-        found |= Q(pk__in=_placed(model, own).values("pk"), **{reach.requester: str(user.pk)})
+        found |= Q(pk__in=_placed(model, own, looks).values("pk"), **{reach.requester: str(user.pk)})
     return rows.filter(found)
 
 
-def _placed(model: type[M], held: Sequence[Bound]) -> QuerySet[M]:
+def _placed(model: type[M], held: Sequence[Bound], looks: bool) -> QuerySet[M]:
     """The rows that lie within one of the bounds, or wholly within them together if they belong to several others."""
     reach, rows = reach_of(model), model._base_manager.all()
     if any(one.environments is None and not one.tags for one in held):
         return rows
+    rows = rows.exclude(**{reach.whole: True}) if reach.whole and not looks else rows
     if not reach.through:
         return rows.filter(_here(reach, held))
     place = _at(model, reach.through)
-    within = _placed(place, held).values("pk")
+    within = _placed(place, held, looks).values("pk")
     inside = rows.filter(**{f"{reach.through}__in": within})
     outside = rows.filter(**{f"{reach.through}__in": place._base_manager.exclude(pk__in=within)})
     alone = rows.filter(**{f"{reach.through}__isnull": True})

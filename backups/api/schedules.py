@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import OpenApiExample
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +17,7 @@ from backups.api.bodies import RUN
 from backups.api.configured import Configured
 from backups.api.nouns import API, SCHEDULE
 from backups.api.sight import sees_names
-from backups.models import Schedule, Source, Trigger
+from backups.models import Schedule, ScheduleSlot, Source, Trigger
 from backups.services import backups, schedules
 
 CREATE = [
@@ -39,11 +39,16 @@ class _Schedules(Configured):
     related = ("environment", "policy")
     volatile = shapes.VOLATILE
 
+    def rows(self, permission: str) -> QuerySet[Schedule]:
+        """With their sources and newest slots."""
+        newest = ScheduleSlot.objects.order_by("-due_at", "-id")[:1]
+        return super().rows(permission).prefetch_related("sources", Prefetch("slots", newest, to_attr="newest"))
+
     def narrowed(self, rows: QuerySet[Schedule]) -> QuerySet[Schedule]:
         """By what they say."""
         plain = {"type": "type__in", "source": "sources", "policy": "policy", "enabled": "enabled"}
         chosen = {lookup: self.asked[name] for name, lookup in plain.items() if name in self.asked}
-        return rows.filter(**chosen).prefetch_related("sources")
+        return rows.filter(**chosen)
 
 
 class Create(_Schedules):

@@ -12,7 +12,6 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from backups.models import BackupPart, PartState, ScheduleSlot, SlotState, Source
-from backups.models.backup import STORED
 
 DAYS = 30
 _WORST_FIRST = ("failed", "missed", "warning", "ok")
@@ -57,7 +56,7 @@ def counts(sources: Sequence[Source]) -> tuple[int, int]:
     """How many runs of the last 30 days ended with a recovery point, and how many failed."""
     rows = BackupPart.objects.filter(source__in=sources, created_at__date__gte=days()[0])
     told = dict(rows.values_list("state").annotate(count=Count("pk")))
-    good = sum(told.get(state, 0) for state in (*STORED, PartState.EXPIRED, PartState.DELETED))
+    good = sum(told.get(state, 0) for state, word in _OF_PART.items() if word in ("ok", "warning"))
     return good, told.get(PartState.FAILED, 0)
 
 
