@@ -27,6 +27,15 @@ from backups.services import repositories, storages, usage
 from backups.services.usage import Usage
 
 CHANGE = "backups.change_repository"
+FOUND_OUT = {  # what a test of a storage finds out (engine.store.Capabilities)
+    "across_processes": gettext_lazy("Several processes may write at once"),
+    "durable": gettext_lazy("What is written survives a power cut"),
+    "overwrite_refused": gettext_lazy("Overwriting is refused"),
+    "writable": gettext_lazy("Can be written to"),
+    "parallel": gettext_lazy("Transfers at once"),
+    "free_bytes": gettext_lazy("Free space"),
+    "free_objects": gettext_lazy("Room for so many objects"),
+}
 CODE_BY_HAND = "____-____-____-____-____-____-____-____"  # it is stored nowhere, so it cannot be printed again
 
 
@@ -83,6 +92,7 @@ class StorageAdmin(UsageColumns, KindAdmin):
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "site")
     editable = ("name", "site", "environment", "enabled")
+    hidden = ("capabilities",)  # told above, in words
     empty_words = gettext_lazy("Backups need a place: a directory, a bucket. Press “+” and choose its kind.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_storage", _test),
@@ -263,4 +273,4 @@ def _told(name: str, value: object) -> object:
 
 
 def _spoken(name: str) -> str:
-    return name.replace("_", " ")
+    return str(FOUND_OUT.get(name, name.replace("_", " ")))

@@ -61,7 +61,13 @@ class PlacedForm(OptionsForm):
         if not field.required:
             field.empty_label = _("the first one: “%(name)s”") % {"name": placing.DEFAULT_ENVIRONMENT}
         elif places.count() == 1:
-            field.initial = places.get()
+            # A page that was opened before the first one was made names none, and means this one.
+            field.initial, field.required = places.get(), False
+
+    def clean_environment(self) -> Environment | None:
+        """The chosen one, or the only one within reach."""
+        chosen: Environment | None = self.cleaned_data["environment"]
+        return chosen or self.fields["environment"].initial
 
     def words(self) -> dict[str, Any]:
         """What the service's `draft` takes beside name, kind and options."""

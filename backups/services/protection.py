@@ -60,10 +60,13 @@ class Finding:
     aspect: Aspect
     standing: Standing
     sentence: str
+    asked: bool = True  # False: nobody asks for it, so that it neither passed nor failed
 
     @property
     def word(self) -> str:
         """Passed, or how bad it is."""
+        if not self.asked:
+            return _("not asked")
         words = {Standing.PROTECTED: _("passed"), Standing.WARNING: _("needs a look")}
         return words.get(self.standing, _("failed"))
 
@@ -173,7 +176,7 @@ def _verified(policy: Policy | None, checked: Verification | None, now: datetime
     hours = policy.verify_interval_hours if policy else None
     if checked is None:
         told = _("It was never verified.")
-        return Finding(Aspect.VERIFIED, Standing.WARNING if hours else Standing.PROTECTED, told)
+        return Finding(Aspect.VERIFIED, Standing.WARNING if hours else Standing.PROTECTED, told, asked=bool(hours))
     at = checked.finished_at or checked.created_at
     facts = {"level": checked.level, "age": timesince(at, now), "count": checked.problems_count}
     if checked.state == VerificationState.FAILED:
@@ -197,7 +200,7 @@ def _tested(policy: Policy | None) -> Finding:
     if policy is not None and policy.restore_test_interval_days:
         told = _("Its policy asks for restore tests, and this version makes none. Recover it to a new place and look.")
         return Finding(Aspect.TESTED, Standing.WARNING, told)
-    return Finding(Aspect.TESTED, Standing.PROTECTED, _("No restore test is asked for."))
+    return Finding(Aspect.TESTED, Standing.PROTECTED, _("No restore test is asked for."), asked=False)
 
 
 def _keys(point: BackupPart) -> Finding:
