@@ -12,7 +12,6 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin as UnfoldAdmin
-from unfold.admin import TabularInline as UnfoldInline
 from unfold.views import ChangeList as UnfoldList
 
 from aihub_backup.core.access import covers
@@ -23,11 +22,9 @@ from backups.admin.forms import Pairs
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
-    _TabularInline = admin.TabularInline[Any, Any]
     _ChangeList = ChangeList
 else:
     _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
-    _TabularInline = UnfoldInline
     _ChangeList = UnfoldList
 
 
@@ -146,20 +143,3 @@ class AddableAdmin(ServiceAdmin):
             super().save_model(request, obj, form, change)
         else:
             obj.pk = self.add(Actor.of(request.user), form.cleaned_data).pk
-
-
-class ReadOnlyInline(_TabularInline):
-    """Rows on the page of another one, as they are."""
-
-    can_delete = False
-    extra = 0
-    tab = True
-    hide_title = True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
