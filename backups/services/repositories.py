@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +22,7 @@ from backups.engine.codec import Codec as EngineCodec
 from backups.models import OwnProtection, Repository, RepositoryState, Storage
 from backups.models.repository import Codec
 from backups.services import placing, saving, storages
+from backups.services.recovery_kits import RecoveryKit
 from backups.services.running import perform
 
 PATIENCE = 300.0  # seconds; Argon2 and a slow place together
@@ -31,41 +30,6 @@ OWN_JOB = "own-protection"
 ABANDONED_AFTER = timedelta(minutes=10)  # a creation that says nothing for so long was interrupted
 
 _LEVELS = {Codec.ZSTD: LEVELS[EngineCodec.ZSTD], Codec.GZIP: LEVELS[EngineCodec.GZIP]}  # the others have none
-
-
-@dataclass(frozen=True)
-class RecoveryKit:
-    """What must be kept outside of this system. `code` is told once and stored nowhere."""
-
-    repository: Repository
-    repository_id: str  # 32 hexadecimal digits, written in the repository itself
-    place: str  # where the repository is, in words
-    code: str = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        """The kit as a page to print: what it is, the code, and how to bring data back without the console."""
-        return textwrap.dedent(f"""\
-            AI Hub Backup: recovery kit of the repository “{self.repository.name}”
-
-            Repository id   {self.repository_id}
-            Place           {self.place}
-            Made            {self.repository.created_at:%Y-%m-%d %H:%M} UTC
-
-            Recovery code   {self.code}
-
-            Whoever holds this code and the place's objects can read every backup in it. Keep it on paper, away from
-            both. With it everything comes back, also when the console and its database are lost: copy or mount the
-            place and, from a checkout of AI Hub Backup, list what is there, then restore once for each source:
-
-                AIHUB_RECOVERY_CODE='…' ./aihub engine list <directory>
-                AIHUB_RECOVERY_CODE='…' ./aihub engine restore <directory> --snapshot <id> --target <new directory>
-
-            A bucket is written s3://BUCKET/PREFIX instead of a directory; AIHUB_S3_ENDPOINT, AWS_ACCESS_KEY_ID and
-            AWS_SECRET_ACCESS_KEY in the environment say the rest.
-
-            Whole systems hold devices and programs that run with other rights: as root, add --privileges.
-            """)
 
 
 def create(

@@ -34,7 +34,7 @@ from backups.services import (
     storages,
 )
 from backups.services.protection import Standing
-from backups.services.repositories import RecoveryKit
+from backups.services.recovery_kits import RecoveryKit
 from recovery.models import Recovery
 from recovery.services import recoveries
 from recovery.services.recoveries import Target
