@@ -175,7 +175,7 @@ class BackupAdmin(LookingAdmin):
     @admin.display(description=gettext_lazy("type"), ordering="type")
     def kind(self, backup: Backup) -> str:
         """In one word."""
-        return backup.get_type_display().partition(":")[0].partition("：")[0]
+        return backup.type_word
 
     @admin.display(description=gettext_lazy("size"))
     def size(self, backup: Backup) -> str:
