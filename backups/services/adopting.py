@@ -87,7 +87,8 @@ def adopt(
         raise _wrong("recovery_code", "Give the recovery code, a passphrase or a keyfile of the repository.")
     found = _surveyed({**_spec(storage), "secret": secret.spec})
     _refuse_taken(storage, known, found)
-    _refuse_another(found, take_over)
+    if not take_over:
+        _refuse_another(found)
     repository = known or _begun(storage, name, secret, found)
     leaves = _enrolled(repository, secret)
     return repository, _adopted(repository, secret, leaves, by=by, took_over=take_over)
@@ -142,13 +143,12 @@ def _refuse_taken(storage: Storage, known: Repository | None, found: Mapping[str
         )
 
 
-def _refuse_another(found: Mapping[str, Any], take_over: bool) -> None:
+def _refuse_another(found: Mapping[str, Any]) -> None:
     last = found["newest"]
-    if take_over or last is None or _is_ours(last["writer"], found["slot"]):
+    if last is None or _is_ours(last["writer"], found["slot"]):
         return
-    at = datetime.fromtimestamp(last["time"], UTC)
+    at, writer = datetime.fromtimestamp(last["time"], UTC), last["writer"]
     if at > timezone.now() - STILL_WRITING:
-        writer = last["writer"]
         raise Refused(
             f"The console {writer.get('console')} on the host {writer.get('host')} wrote into this repository at"
             f" {at:%Y-%m-%d %H:%M} UTC and may still be at work. Stop it, or take the repository over: from then on it"
@@ -221,7 +221,7 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
         perform({"job": "enrol", "repository": spec, "keyfile": spec["secret"]["value"], "label": LABEL},
                 patience=PATIENCE)  # fmt: skip
     else:
-        _refuse_another(_surveyed(spec), take_over)
+        _refuse_another(_surveyed(spec))
     with transaction.atomic():
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)
         return _reading(repository)

@@ -66,8 +66,7 @@ def must_not_hold_console(source: Source) -> None:
     """Refused when it would read the console's database or keys under another name, past all that is said here."""
     if source.holds_console or not placing.here(source.node):
         return
-    found: str | Path | None = next((place for place in own_database.places() if loops.covers(source, place)), None)
-    found = "the console's own database" if own_database.is_on_server(source) else found
+    found = _of_the_console(source)
     if found is not None:
         raise Refused(
             f"The source “{source}” holds {found}, with which every secret of this console can be read. Leave it out;"
@@ -97,6 +96,13 @@ def must_keep_covering(schedule: Schedule, changes: Mapping[str, Any]) -> None:
         cure = "Its time, its policy and its name may be changed; add another schedule for other sources."
         told = f"The schedule “{schedule}” backs the console itself up and nothing else: leave out {', '.join(other)}."
         raise Invalid(f"{told} {cure}", errors=dict.fromkeys(other, f"Of this schedule it cannot be changed. {cure}"))
+
+
+def _of_the_console(source: Source) -> str | Path | None:
+    """What it would read of the console's database and keys."""
+    if own_database.is_on_server(source):
+        return "the console's own database"
+    return next((place for place in own_database.places() if loops.covers(source, place)), None)
 
 
 def _moved(source: Source, changes: Mapping[str, Any]) -> list[str]:
