@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 CHECKS = {
@@ -24,4 +25,18 @@ CHECKS = {
 
 def in_words(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """With a `label` each; of a strategy that is not ours its own word."""
-    return [{**finding, "label": CHECKS.get(finding["check"], finding["check"])} for finding in findings]
+    return [
+        {**one, "label": CHECKS.get(one["check"], one["check"]), "detail": _counted(one) or one["detail"]}
+        for one in findings
+    ]
+
+
+def _counted(finding: Mapping[str, Any]) -> str:
+    """What was read back and is as recorded, in the reader's language; "" where the sentence says more."""
+    counts = finding.get("counts")
+    if not counts or not finding["passed"]:
+        return ""
+    told = [_("%(files)d files, %(bytes)d bytes, have the SHA-256 that was recorded.") % counts]
+    if counts["missing"]:
+        told.append(_("%(missing)d items, reported as not restored, are not there.") % counts)
+    return " ".join(told)
