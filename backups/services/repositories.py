@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
@@ -100,10 +101,10 @@ def default() -> Repository:
     in_use = Repository.objects.filter(state__in=(RepositoryState.OK, RepositoryState.TAMPERED))
     found = list(in_use.select_related("storage__node")[:2])
     if not found:
-        raise Refused("There is no repository yet; create one before the first backup.", code="source-not-ready")
+        raise Refused(_("There is no repository yet; create one before the first backup."), code="source-not-ready")
     if len(found) > 1:
         raise Refused(
-            "There are several repositories, and the source names none: say where its backups go.",
+            _("There are several repositories, and the source names none: say where its backups go."),
             code="source-not-ready",
         )
     return found[0]
@@ -113,9 +114,10 @@ def must_take(repository: Repository) -> None:
     """Refused when its log must not grow: it is tampered, retired or being created. Asked again when the work begins,
     because it may have become so since it was asked for."""
     if repository.state != RepositoryState.OK:
+        told = _("The repository “%(repository)s” is %(state)s; nothing is written to it.")
         raise Refused(
-            f"The repository “{repository}” is {repository.get_state_display()}; nothing is written to it.",
-            code="source-not-ready", facts={"repository_state": repository.state},
+            told % {"repository": repository, "state": repository.get_state_display()}, code="source-not-ready",
+            facts={"repository_state": repository.state},
         )  # fmt: skip
 
 
@@ -123,16 +125,14 @@ def must_be_writable(repository: Repository) -> None:
     """Refused, with the cure, unless backups may go into it now."""
     must_take(repository)
     if not repository.storage.enabled:
-        raise Refused(
-            f"The storage “{repository.storage}” is switched off; enable it, or choose another repository.",
-            code="source-not-ready",
-        )
+        told = _("The storage “%(storage)s” is switched off; enable it, or choose another repository.")
+        raise Refused(told % {"storage": repository.storage}, code="source-not-ready")
     if not repository.kit_settled:
-        raise Refused(
-            f"The recovery kit of the repository “{repository}” was never proven: enter its printed code first, so that"
-            " these backups can be opened when this console is lost.",
-            code="recovery-kit-unproven",
+        told = _(
+            "The recovery kit of the repository “%(repository)s” was never proven: enter its printed code first, so"
+            " that these backups can be opened when this console is lost."
         )
+        raise Refused(told % {"repository": repository}, code="recovery-kit-unproven")
 
 
 def open_spec(repository: Repository) -> dict[str, Any]:
