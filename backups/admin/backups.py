@@ -224,7 +224,7 @@ def _least(parts: list[BackupPart]) -> SafeString | str:
 class BackupPartAdmin(ServiceAdmin):
     """One source inside a backup."""
 
-    telling = ("item_errors",)
+    telling = ("item_errors", "facts")  # strategies tell the names of tables
     list_display = ("standing", "source", "mode", "repository", "items", "size", "added", "warnings_count",
                     "errors_count", "data_as_of", "error_code")  # fmt: skip
     list_filter = ("state", "mode", "repository")

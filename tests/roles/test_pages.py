@@ -165,6 +165,18 @@ def test_names_inside_a_backup_are_seen_where_the_role_says_so(client: Client, o
     assert shown(theirs) == (403, False)
 
 
+def test_tables_that_were_counted_are_names_inside_a_backup(client: Client, ours: World, theirs: World) -> None:
+    BackupPart.objects.update(facts={"tables": {"secret_salaries": 12}})
+    client.force_login(operator_who_looks(ours, theirs))
+
+    def shown(place: World) -> tuple[int, bool]:
+        page = client.get(f"/admin/backups/backuppart/{place.id('part')}/change/")
+        return page.status_code, "secret_salaries" in page.text
+
+    assert shown(ours) == (200, True)
+    assert shown(theirs) == (200, False)
+
+
 def test_names_inside_a_recovery_are_seen_where_the_role_says_so(client: Client, ours: World, theirs: World) -> None:
     RecoveryPart.objects.update(item_errors=[{"path": "/srv/secret-plan", "message": "gone"}])
     Recovery.objects.update(
