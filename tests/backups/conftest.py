@@ -13,8 +13,9 @@ import pytest
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Job
-from backups.models import Backup, OwnProtection, Repository, Source, Storage
-from backups.services import backups, repositories, sources, storages
+from aihub_backup.core.models.job import JobState
+from backups.models import Backup, BackupPart, OwnProtection, Repository, Source, Storage
+from backups.services import repositories, sources, storages
 from backups.services.recovery_kits import RecoveryKit
 from tests.surroundings import of_this_database
 
@@ -46,10 +47,12 @@ def kit(storage: Storage, by: Actor) -> RecoveryKit:
 @pytest.fixture
 def own(kit: RecoveryKit, by: Actor) -> OwnProtection:
     """The console protects itself: what the proof of the first kit has led to. The backup that it asks for at once is
-    called off, so that every story makes its own."""
+    taken back, so that every story makes its own."""
     repositories.prove_kit(kit.repository, kit.code, by=by)
     jobs.run(Job.objects.get().pk)
-    backups.cancel(Backup.objects.get(), by=by)
+    for model in (BackupPart, Backup):
+        model.objects.all().delete()
+    Job.objects.filter(state=JobState.QUEUED).delete()
     return OwnProtection.objects.select_related("source", "schedule", "repository__storage").get()
 
 
