@@ -111,8 +111,8 @@ class Folder:
 
 
 class SecureFtp(ftplib.FTP_TLS):
-    def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> Any:
-        connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest or 0)  # noqa: S321  the place has nothing better
+    def ntransfercmd(self, cmd: str, rest: Any = None) -> Any:
+        connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321  the place has nothing better
         sock: Any = self.sock  # servers want the session of the control connection again
         return self.context.wrap_socket(connection, server_hostname=self.host, session=sock.session), size
 
@@ -140,7 +140,7 @@ class Ftp:
                 self.ftp.voidcmd("TYPE I")  # a listing switched to text
                 return verb(f"{unquote(self.url.path).rstrip('/')}/{name}", *words)
             except ftplib.error_perm as refusal:
-                raise FileNotFoundError(str(refusal)) from None
+                raise (FileNotFoundError if str(refusal)[:3] == "550" else OSError)(str(refusal)) from None
             except ftplib.all_errors as broken:
                 if last:
                     raise OSError(str(broken)) from None
@@ -161,7 +161,7 @@ class Ftp:
 
     def fetch(self, path: str, offset: int, length: int) -> bytearray:
         data = bytearray()
-        with self.ftp.transfercmd(f"RETR {path}", offset) as connection:
+        with self.ftp.transfercmd(f"RETR {path}", offset or None) as connection:
             while len(data) < length and (piece := connection.recv(min(length - len(data), 1 << 18))):
                 data += piece
         with contextlib.suppress(ftplib.Error):  # that we hung up before the end
@@ -434,10 +434,13 @@ class Repository:
         return record
 
     def read_index(self) -> None:
-        known = set[bytes]()
+        known, wanted = set[bytes](), {path for snapshot in self.live.values() for path in snapshot["index"]}
         for path, name in self.objects("index"):
+            wanted.discard(path)
             with told(path):
                 known |= self.one_index(path, name)
+        for path in sorted(wanted):
+            say(f"{path} is missing; nothing is lost by that, its packs are read instead.")
         for folder, _ in self.objects("packs", "[0-9a-f]{2}"):
             for path, name in self.objects(folder):
                 if bytes.fromhex(name) not in known:  # its index is damaged or gone, or it was never committed
@@ -836,8 +839,8 @@ def main() -> int:
         return int(stop.args[1])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except OSError as error:
-        print(f"rescue: {error}", file=sys.stderr)
+    except (OSError, EOFError, ftplib.Error) as error:
+        print(f"rescue: {error or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

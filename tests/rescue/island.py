@@ -1,4 +1,4 @@
-"""A machine on which nothing of this project is left: an isolated Python that finds a few packages and rescue.py alone."""
+"""A machine on which nothing of this project is left: an isolated Python, a few packages and rescue.py."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from pathlib import Path
 PROGRAM = Path(__file__).resolve().parents[2] / "backups" / "rescue.py"
 NEEDED = ("cryptography", "cffi", "zstandard", "msgpack", "blake3")
 NEEDED_FOR_S3 = ("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six", "urllib3")
-# Runs the program as its own, and tells afterwards what it had imported.
+# Runs the program as its own, and tells afterwards what it had imported. A stranger may not read our packages: they are
+# imported before it becomes one.
 LAUNCH = """
-import json, runpy, sys
-folder, modules, program, *sys.argv[1:] = sys.argv[1:]
+import json, locale, os, runpy, shutil, sys
+folder, modules, user, program, *sys.argv[1:] = sys.argv[1:]
 sys.path.append(folder)
 sys.argv[0] = program
-try:
-    runpy.run_path(program, run_name="__main__")
-finally:
-    with open(modules, "w") as file:
+with open(modules, "w") as file:
+    if user:
+        runpy.run_path(program, run_name="before")
+        os.setgroups([])
+        os.setgid(int(user))
+        os.setuid(int(user))
+    try:
+        runpy.run_path(program, run_name="__main__")
+    finally:
         json.dump(sorted(sys.modules), file)
 """
 
@@ -47,12 +53,13 @@ class Island:
         for package in packages:
             self._settle(package)
 
-    def run(self, *words: str | Path, typed: str | None = None, **environment: str) -> Ran:
+    def run(self, *words: str | Path, user: int | None = None, **environment: str) -> Ran:
         modules = self.home / "modules.json"
-        inside = ["-c", LAUNCH, self.folder, modules, PROGRAM, *words]
+        inside = ["-c", LAUNCH, self.folder, modules, user or "", PROGRAM, *words]
         ended = subprocess.run(
             [sys.executable, "-I", "-S", *map(str, inside)], env=_bare(environment), cwd=self.home, timeout=240,
-            capture_output=True, text=True, errors="surrogateescape", input=typed, start_new_session=True, check=False,
+            capture_output=True, text=True, errors="surrogateescape", stdin=subprocess.DEVNULL, start_new_session=True,
+            check=False,
         )  # fmt: skip
         imported = json.loads(modules.read_text())
         ran = Ran(ended.returncode, ended.stdout, ended.stderr, frozenset(name.split(".")[0] for name in imported))
