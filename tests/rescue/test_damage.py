@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,14 @@ def test_the_repository_is_never_written(island: Island, v1: Path, tmp_path: Pat
     island.run("restore", v1, EPOCH, tmp_path / "back", **KEY)
 
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in v1.rglob("*")} == before
+
+
+def test_the_command_line_starts_the_same_file() -> None:
+    words = [sys.executable, "-m", "aihub_backup.cli", "rescue", "list", str(V1)]
+
+    ran = subprocess.run(words, env={**os.environ, **KEY}, capture_output=True, text=True, timeout=60, check=True)
+
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == list(make.EPOCHS)
 
 
 def test_the_help_tells_a_whole_rescue(island: Island) -> None:
