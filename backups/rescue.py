@@ -46,7 +46,7 @@ A whole rescue:
 /etc/hosts comes back as TARGET/etc/hosts. A file gets its name when every byte of it is proved; what is damaged is told
 in a sentence, and the rest comes back. As root owners (by number), devices and set-user-ID bits come back too: do that
 only if nobody else had the keys. Not brought back: flags (chattr) and the times of reading and of changing attributes.
-It needs 50 bytes of memory for each stored blob (0.6 GiB for 10 million), and about 250 MiB beside them.
+It needs 60 bytes of memory for each stored blob (0.6 GiB for 10 million), and about 250 MiB beside them.
 
 exit codes: 0 all is well; 1 it could not work; 2 wrong words; 3 all content is there, some attributes are not;
             4 no such snapshot or path; 5 something is damaged or missing, and was named; 7 the secret is wrong"""
@@ -54,17 +54,16 @@ exit codes: 0 all is well; 1 it could not work; 2 wrong words; 3 all content is 
 HEADER, TRAILER, FACTS = struct.Struct(">4sBBH16s32s"), struct.Struct(">IIIB4s"), struct.Struct(">BBI")
 PACK_ROW, FRAME_ROW, PLACE = struct.Struct("<32sB3xI32sQ"), struct.Struct("<IIIIIBB2x"), struct.Struct("<32sIII")
 UNIT, PART = struct.Struct("<QIH32s"), struct.Struct("<I32s")
-TYPES = {"packs": (1, 2), "index": (3,), "log": (4,)}
 MIB, LETTERS = 1 << 20, "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 BROKEN = (
     ValueError,
     TypeError,
-    KeyError,
-    IndexError,
+    LookupError,
     AttributeError,
+    ArithmeticError,
     struct.error,
-    msgpack.UnpackException,
     zlib.error,
+    zstandard.ZstdError,
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the target is of no use any more
 
@@ -98,8 +97,9 @@ class Folder:
         self.top = top
 
     def names(self, folder: str) -> list[str]:
-        path = os.path.join(self.top, folder)
-        return os.listdir(path) if os.path.isdir(path) else []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return os.listdir(os.path.join(self.top, folder))
+        return []
 
     def size(self, name: str) -> int:
         return os.stat(os.path.join(self.top, name)).st_size
@@ -275,6 +275,7 @@ def expand(codec: int, data: bytes, length: int) -> bytes:
     elif codec == 2:
         unzip = zlib.decompressobj(31)
         data = unzip.decompress(data, length + 1)
+        codec = 0 if unzip.eof and not unzip.unused_data else 3
     if len(data) != length or codec > 2:
         raise Damage("does not unpack to its length")
     return data
@@ -312,10 +313,9 @@ class Envelope:
         for kind, length, codec, raw in self.directory["sections"]:
             self.rows.append((at, kind, length, codec, raw))
             at += length
-        if self.directory["final"] is not True or not self.directory["count"] == number == len(self.rows):
-            raise Damage("has a directory that is not whole")
-        if at != size - 17 - stored:
-            raise Damage("has a gap, or more than its directory says")
+        counted = self.directory["final"] is True and self.directory["count"] == number == len(self.rows)
+        if not counted or at != size - 17 - stored:
+            raise Damage("has a directory that does not fit it")
         self.digest.update(self.header)
 
     def section(self, number: int, wanted: int) -> bytes:
@@ -351,24 +351,25 @@ class Repository:
         return data
 
     def open_keys(self, given: list[tuple[str, bytes]]) -> None:
-        found, formats = list[tuple[str, dict[str, Any]]](), {1}
+        slots, rings, formats = list[tuple[str, Any]](), list[tuple[int, str, Any]](), {1}
         self.keys, self.config = set[str](), b""
         for path, name in self.objects("keys"):
             self.keys.add(path)
             with told(path):
                 document = json.loads(self.whole(path, name))
                 formats.add(document["format"])
-                found.append((path, document))
+                if document["aihub"] == "key-slot":
+                    slots.append((path, document))
+                else:
+                    rings.append((-int(document["generation"]), path, document))
         with told("config"):
             config = json.loads(self.place.read("config", 0, MIB))
             if config["format"] > 1 and config["format"] in formats:
                 raise Stop(f"The repository has format {config['format']}; this program knows format 1 only.", 1)
-        slots = [(path, slot) for path, slot in found if slot.get("aihub") == "key-slot"]
         if not slots:
             raise Stop("There is no key slot that can be read: is this the place of a repository?", 1)
         self.id, key = self.find_key(slots, given)
-        rings = [(path, ring) for path, ring in found if ring.get("aihub") == "key-ring"]
-        for path, ring in sorted(rings, key=lambda found: -found[1]["generation"]):
+        for _, path, ring in sorted(rings, key=lambda found: found[:2]):  # the highest generation first
             with told(path):
                 sealed, nonce = bytes.fromhex(ring["sealed"]), bytes.fromhex(ring["nonce"])
                 secret = unpack(opened(key, nonce, sealed, canonical(ring, "sealed")))
@@ -382,7 +383,7 @@ class Repository:
                 with told(path):
                     if slot["kind"] == kind and (key := open_slot(slot, secret)):
                         return bytes.fromhex(slot["repository"]), key
-        kinds = ", ".join(sorted({f"{slot['kind']} ({slot['label']})" for _, slot in slots}))
+        kinds = ", ".join(sorted({repr(f"{slot.get('kind')}: {slot.get('label')}") for _, slot in slots}))
         hurt = " A damaged key object may be the one it belongs to." if say.code else ""
         raise Stop(f"The secret is wrong: it opens none of the key slots, which are: {kinds}.{hurt}", 7)
 
@@ -394,9 +395,8 @@ class Repository:
         key = HKDFExpand(SHA256(), 32, info).derive(self.masters[epoch])
 
         def unseal(number: int, kind: int, codec: int, raw: int, data: bytes) -> bytes:
-            return expand(
-                codec, opened(key, number.to_bytes(12, "big"), data, header + FACTS.pack(kind, codec, raw)), raw
-            )
+            facts = header + FACTS.pack(kind, codec, raw)
+            return expand(codec, opened(key, number.to_bytes(12, "big"), data, facts), raw)
 
         return unseal
 
@@ -411,9 +411,8 @@ class Repository:
                     record = self.one_record(path, name)
                     body, kind = record["body"], record["kind"]
                     named.update(dict.fromkeys(record["parents"], path))
-                    for snapshot in (
-                        [body] if kind == "snapshot" else body.get("live", ()) if kind == "checkpoint" else ()
-                    ):
+                    told_of = [body] if kind == "snapshot" else body["live"] if kind == "checkpoint" else []
+                    for snapshot in told_of:
                         live.setdefault(snapshot["id"], snapshot)
                     gone.update(body.get("forget", ()) if kind == "forget" else body.get("forgotten", ()))
                     keys = dict.fromkeys(body["keys"], path) if "keys" in body else keys
@@ -583,7 +582,7 @@ class Entry(NamedTuple):
         folder, name, kind, mode, uid, gid, mtime, _, device, inode, nlink, size, _, content, more = row[:15]
         path = directories[folder] + b"/" + name if directories[folder] else name
         same = (device, inode) if nlink > 1 and kind != 2 else None
-        owners = f"{users.get(uid, uid)} {groups.get(gid, gid)}"
+        owners = shown(os.fsencode(f"{users.get(uid, uid)} {groups.get(gid, gid)}"))[1:]
         return cls(path, kind, mode & 0o7777, uid, gid, mtime, same, size, content, more or {}, owners)
 
 
@@ -757,7 +756,10 @@ def chosen(entries: Iterable[Entry], paths: list[str]) -> Iterator[Entry]:
 
 
 def moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return f"{seconds:.0f} s"
 
 
 def one_snapshot(repository: Repository, word: str) -> dict[str, Any]:
@@ -773,8 +775,8 @@ def list_snapshots(repository: Repository) -> None:
     for id_, snapshot in sorted(repository.live.items(), key=lambda item: float(item[1]["time"])):
         source = snapshot["facts"].get("source") or {}
         name = source.get("name") or " ".join(map(str, snapshot["facts"].get("roots", ())))
-        size, entries = snapshot["size"], snapshot["entries"]
-        print(f"{id_}  {moment(snapshot['time'])} UTC  {entries:>9} entries  {size:>15} bytes  {name}")
+        told_of = f"{snapshot['entries']:>9} entries  {snapshot['size']:>15} bytes  {shown(os.fsencode(name))[1:]}"
+        print(f"{shown(os.fsencode(id_))[1:]}  {moment(snapshot['time'])} UTC  {told_of}")
 
 
 def list_contents(entries: Iterable[Entry]) -> None:
@@ -782,8 +784,7 @@ def list_contents(entries: Iterable[Entry]) -> None:
     for entry in entries:
         mode = stat.filemode(formats.get(entry.kind, 0) | entry.mode)
         target = f" -> {shown(entry.more['target'])[1:]}" if entry.kind == 3 else ""
-        when = moment(entry.mtime / 1e9) if abs(entry.mtime) < 1 << 63 else str(entry.mtime)
-        print(f"{mode} {entry.owners} {entry.size:>12} {when} {shown(entry.path)}{target}")
+        print(f"{mode} {entry.owners} {entry.size:>12} {moment(entry.mtime / 1e9)} {shown(entry.path)}{target}")
 
 
 def restore(repository: Repository, entries: Iterable[Entry], target: str) -> None:
@@ -794,50 +795,37 @@ def restore(repository: Repository, entries: Iterable[Entry], target: str) -> No
     print(f"{restorer.files} files with {restorer.bytes} bytes are back in {target}.")
 
 
-def parser() -> argparse.ArgumentParser:
-    form = argparse.RawDescriptionHelpFormatter
-    main_parser = argparse.ArgumentParser(
-        "rescue.py",
-        description="Bring backups back without the program that made them.",
-        epilog=HELP,
-        formatter_class=form,
-    )
-    verbs = main_parser.add_subparsers(dest="verb", required=True, metavar="list | contents | restore")
-    for verb, does in (
-        ("list", "which snapshots there are"),
-        ("contents", "what is in one"),
-        ("restore", "bring it back"),
-    ):
-        one = verbs.add_parser(verb, help=does, description=does, epilog=HELP, formatter_class=form)
-        one.add_argument("--secret-file", metavar="FILE", help="holds the secret")
-        one.add_argument("place", metavar="PLACE", help="where the repository is")
-        if verb != "list":
-            one.add_argument("snapshot", metavar="SNAPSHOT", help="its id, the beginning of it, or “latest”")
-        if verb == "restore":
-            one.add_argument("target", metavar="TARGET", help="an empty or new directory")
-        if verb != "list":
-            one.add_argument("paths", metavar="PATH", nargs="*", help="only these, with all below them")
-    return main_parser
-
-
-def rescue(given: argparse.Namespace) -> None:
+def rescue(words: list[str] | None = None) -> None:
+    usage = "rescue.py list PLACE\n       rescue.py contents PLACE SNAPSHOT [PATH …]\n"
+    usage += "       rescue.py restore PLACE SNAPSHOT TARGET [PATH …]"
+    form, does = argparse.RawDescriptionHelpFormatter, "Bring backups back without the program that made them."
+    parser = argparse.ArgumentParser(usage=usage, description=does, epilog=HELP, formatter_class=form)
+    parser.add_argument("--secret-file", metavar="FILE", help="holds the secret")
+    parser.add_argument("verb", choices=("list", "contents", "restore"), help="what to do")
+    parser.add_argument("place", metavar="PLACE", help="where the repository is")
+    parser.add_argument("words", metavar="SNAPSHOT", nargs="*", help="its id, the beginning of it, or “latest”; then …")
+    given = parser.parse_intermixed_args(words)
+    least = {"list": 0, "contents": 1, "restore": 2}[given.verb]
+    if len(given.words) < least or (given.verb == "list" and given.words):
+        parser.error(f"“{given.verb}” does not go with these words.")
     repository = Repository(given.place, find_secrets(given.secret_file))
     if given.verb == "list":
         return list_snapshots(repository)
-    snapshot = one_snapshot(repository, given.snapshot)
+    snapshot = one_snapshot(repository, given.words[0])
     repository.read_index()
-    entries = chosen(repository.entries(snapshot), given.paths)
-    return list_contents(entries) if given.verb == "contents" else restore(repository, entries, given.target)
+    entries = chosen(repository.entries(snapshot), given.words[least:])
+    return list_contents(entries) if given.verb == "contents" else restore(repository, entries, given.words[1])
 
 
 def main() -> int:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may know few letters
     try:
-        rescue(parser().parse_args())
+        rescue()
         sys.stdout.flush()
     except Stop as stop:
         print(f"rescue: {stop.args[0]}", file=sys.stderr)
         return int(stop.args[1])
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read the list has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except (OSError, EOFError, ftplib.Error) as error:
         print(f"rescue: {error or type(error).__name__}", file=sys.stderr)

@@ -47,15 +47,17 @@ class Ran:
 class Island:
     """Starts rescue.py; its secrets come from the environment that is given."""
 
+    user: int | None = None  # whom it belongs to; None: us
+
     def __init__(self, home: Path, packages: Iterable[str] = NEEDED) -> None:
         self.home, self.folder = home, home / "packages"
         self.folder.mkdir(parents=True)
         for package in packages:
             self._settle(package)
 
-    def run(self, *words: str | Path, user: int | None = None, **environment: str) -> Ran:
+    def run(self, *words: str | Path, **environment: str) -> Ran:
         modules = self.home / "modules.json"
-        inside = ["-c", LAUNCH, self.folder, modules, user or "", PROGRAM, *words]
+        inside = ["-c", LAUNCH, self.folder, modules, self.user or "", PROGRAM, *words]
         ended = subprocess.run(
             [sys.executable, "-I", "-S", *map(str, inside)], env=_bare(environment), cwd=self.home, timeout=240,
             capture_output=True, text=True, errors="surrogateescape", stdin=subprocess.DEVNULL, start_new_session=True,
@@ -71,7 +73,7 @@ class Island:
         """Links to what the distribution installed at the top of site-packages."""
         files = importlib.metadata.distribution(package).files or ()
         for top in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
-            os.symlink(importlib.metadata.distribution(package).locate_file(top), self.folder / top)
+            os.symlink(str(importlib.metadata.distribution(package).locate_file(top)), self.folder / top)
 
 
 def _bare(environment: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ import pytest
 
 from tests.golden import make
 from tests.rescue.conftest import GOLDEN
-from tests.rescue.island import Island, Ran
+from tests.rescue.island import PROGRAM, Island, Ran
 
 KEY = {"AIHUB_PASSPHRASE": make.PASSPHRASE}
 EPOCH = "second"
@@ -168,7 +170,7 @@ def test_a_wrong_secret_is_not_taken_for_damage(island: Island) -> None:
     ran = island.run("list", V1, AIHUB_PASSPHRASE="golden for never")
 
     assert (ran.code, ran.out) == (7, "")
-    assert "The secret is wrong: it opens none of the key slots, which are: keyfile (console)" in ran.said
+    assert "The secret is wrong: it opens none of the key slots, which are: 'keyfile: console'" in ran.said
     assert "never" not in ran.said
 
 
@@ -235,3 +237,43 @@ def test_the_help_tells_a_whole_rescue(island: Island) -> None:
 
     assert ran.code == 0
     assert "python rescue.py restore  /mnt/disk/backups latest /tmp/back" in ran.out
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("contents", "PLACE"), ("restore", "PLACE", "latest"), ("list", "PLACE", "x")]
+)
+def test_words_that_do_not_go_together_are_told(island: Island, words: tuple[str, ...]) -> None:
+    ran = island.run(*words, **KEY)
+
+    assert ran.code == 2
+    assert "rescue.py restore PLACE SNAPSHOT TARGET [PATH …]" in ran.said
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"format": 1}', b"\xff", b'{"format": [], "aihub": "key-slot"}', b"null"])
+def test_a_key_object_that_anybody_planted_is_only_named(island: Island, v1: Path, content: bytes) -> None:
+    name = f"keys/{hashlib.sha256(content).hexdigest()}"
+    (v1 / name).write_bytes(content)
+
+    ran = island.run("list", v1, **KEY)
+
+    assert ran.code == 5
+    assert f"{name} is not written as the format says" in ran.said
+    assert len(ran.out.splitlines()) == 2
+
+
+def test_a_planted_ring_does_not_take_the_place_of_the_true_one(island: Island, v1: Path) -> None:
+    ring = json.loads((v1 / keys("key-ring")[0]).read_text()) | {"generation": 10**9}
+    content = json.dumps(ring, sort_keys=True, separators=(",", ":")).encode()
+    name = f"keys/{hashlib.sha256(content).hexdigest()}"
+    (v1 / name).write_bytes(content)
+
+    ran = island.run("list", v1, **KEY)
+
+    assert ran.code == 5
+    assert f"{name} is not what its key sealed" in ran.said
+    assert len(ran.out.splitlines()) == 2
+
+
+def test_it_starts_on_an_old_python() -> None:
+    """Its text at least is one that Python 3.9 reads; annotations stay unread."""
+    ast.parse(PROGRAM.read_text(), feature_version=(3, 9))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.components import needs_root
+from tests.components import needs_root, open_the_way
 from tests.engine.trees import picture, plant_oddities, remove
 from tests.rescue.fresh import PASSPHRASE, backed_up
 from tests.rescue.island import Island
@@ -44,8 +44,9 @@ def test_it_needs_no_root(island: Island, tmp_path: Path) -> None:
     os.chmod(source / "tool", 0o6755)
     repository = backed_up(tmp_path, source)
     _give_away(tmp_path, 65_534)
+    island.user = 65_534
 
-    ran = island.run("restore", repository, "latest", tmp_path / "back", user=65_534, AIHUB_PASSPHRASE=PASSPHRASE)
+    ran = island.run("restore", repository, "latest", tmp_path / "back", AIHUB_PASSPHRASE=PASSPHRASE)
 
     assert (ran.code, ran.said) == (0, "")
     st = os.stat(f"{tmp_path}/back{source}/tool")
@@ -60,5 +61,18 @@ def _give_away(top: Path, owner: int) -> None:
     for folder, _, names in os.walk(top):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
             os.chown(path, owner, owner, follow_symlinks=False)
-    for path in (top, *top.parents[:2]):
-        path.chmod(path.stat().st_mode | 0o755)
+    open_the_way(top)
+
+
+def test_a_repository_that_is_closed_to_us_is_not_taken_for_an_empty_place(island: Island, tmp_path: Path) -> None:
+    needs_root()
+    place = tmp_path / "closed"
+    (place / "keys").mkdir(parents=True)
+    _give_away(tmp_path, 65_534)
+    place.chmod(0)
+    island.user = 65_534
+
+    ran = island.run("list", place, AIHUB_PASSPHRASE=PASSPHRASE)
+
+    assert ran.code == 1
+    assert "Permission denied" in ran.said
