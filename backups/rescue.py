@@ -55,16 +55,7 @@ HEADER, TRAILER, FACTS = struct.Struct(">4sBBH16s32s"), struct.Struct(">IIIB4s")
 PACK_ROW, FRAME_ROW, PLACE = struct.Struct("<32sB3xI32sQ"), struct.Struct("<IIIIIBB2x"), struct.Struct("<32sIII")
 UNIT, PART = struct.Struct("<QIH32s"), struct.Struct("<I32s")
 MIB, LETTERS = 1 << 20, "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-BROKEN = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    zstandard.ZstdError,
-)
+BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, zlib.error)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the target is of no use any more
 
 
@@ -271,7 +262,10 @@ def expand(codec: int, data: bytes, length: int) -> bytes:
     if codec == 1:
         if zstandard.frame_content_size(data) != length:
             raise Damage("does not unpack to its length")
-        data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False) if length else b""
+        try:
+            data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        except zstandard.ZstdError:
+            raise Damage("does not unpack") from None
     elif codec == 2:
         unzip = zlib.decompressobj(31)
         data = unzip.decompress(data, length + 1)
