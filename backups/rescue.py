@@ -130,10 +130,10 @@ class Ftp:
             try:
                 self.ftp.voidcmd("TYPE I")  # a listing switched to text
                 return verb(f"{unquote(self.url.path).rstrip('/')}/{name}", *words)
-            except ftplib.error_perm as refusal:
-                raise (FileNotFoundError if str(refusal)[:3] == "550" else OSError)(str(refusal)) from None
             except ftplib.all_errors as broken:
-                if last:
+                if str(broken)[:3] in ("450", "550"):  # there is none, or nothing in it
+                    raise FileNotFoundError(str(broken)) from None
+                if last or isinstance(broken, ftplib.error_perm):
                     raise OSError(str(broken)) from None
                 with contextlib.suppress(*ftplib.all_errors):
                     self.connect()
@@ -379,6 +379,8 @@ class Repository:
                         return bytes.fromhex(slot["repository"]), key
         kinds = ", ".join(sorted({repr(f"{slot.get('kind')}: {slot.get('label')}") for _, slot in slots}))
         hurt = " A damaged key object may be the one it belongs to." if say.code else ""
+        if not {kind for kind, _ in given} & {slot.get("kind") for _, slot in slots}:
+            hurt += f" None of them is for a {given[0][0]} at all: if there was one, it is missing here."
         raise Stop(f"The secret is wrong: it opens none of the key slots, which are: {kinds}.{hurt}", 7)
 
     def unsealer(self, header: bytes) -> Callable[[int, int, int, int, bytes], bytes]:

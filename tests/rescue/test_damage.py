@@ -190,6 +190,15 @@ def test_a_secret_whose_slot_is_damaged_may_be_right(island: Island, v1: Path) -
     assert "A damaged key object may be the one it belongs to." in ran.said
 
 
+def test_a_slot_that_is_gone_is_suspected(island: Island, v1: Path) -> None:
+    (v1 / keys("key-slot", "passphrase")[0]).unlink()
+
+    ran = island.run("list", v1, **KEY)
+
+    assert ran.code == 7
+    assert "None of them is for a passphrase at all: if there was one, it is missing here." in ran.said
+
+
 @pytest.mark.parametrize("word", ["none", ""])
 def test_a_snapshot_that_cannot_be_meant_is_told(island: Island, word: str) -> None:
     ran = island.run("contents", V1, word, **KEY)
