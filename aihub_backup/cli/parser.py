@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("make a token for the REST API", "token:main"),
     "doctor": ("look at everything the console needs and say what to mend", "doctor:main"),
     "engine": ("use a repository directly, without the console", "programs:engine"),
+    "rescue": ("bring data back with the one file that needs nothing of the console", "programs:rescue"),
     "manage": ("run a Django management command", "programs:manage"),
     "bench": ("measure against restic and Borg on this machine", "programs:bench"),
     "test": ("check and test the whole project", "testing:main"),

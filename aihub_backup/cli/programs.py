@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from aihub_backup.cli.exits import CommandFailed
@@ -14,6 +15,12 @@ from aihub_backup.cli.exits import CommandFailed
 def engine(words: Sequence[str]) -> NoReturn:
     """The engine's own command line."""
     become("backups.engine", words)
+
+
+def rescue(words: Sequence[str]) -> NoReturn:
+    """The file that a stranger would start, isolated as on a machine without this project."""
+    program = Path(__file__).resolve().parents[2] / "backups" / "rescue.py"
+    os.execv(sys.executable, [sys.executable, "-I", str(program), *words])  # noqa: S606  no shell is meant
 
 
 def bench(words: Sequence[str]) -> NoReturn:
