@@ -8,12 +8,27 @@ from pathlib import Path
 from aihub_backup.core.variables import read_file, text
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+KIT = "recovery-kit.txt"  # in the home, where a first start writes it and nobody names another file
 DATABASE = "console.sqlite3"  # in the home, where AIHUB_DATABASE_URL names no other
 
 
 def read_variables() -> None:
     """Add what the `.env` file says to the environment."""
-    read_file(os.environ.get("AIHUB_ENV_FILE") or BASE_DIR / ".env")
+    read_file(variable_file())
+
+
+def variable_file() -> Path:
+    """The `.env` file, whether it is there or not."""
+    return Path(os.environ.get("AIHUB_ENV_FILE") or BASE_DIR / ".env")
+
+
+def secret_files() -> list[Path]:
+    """Files whose content is a variable's value: AIHUB_…_FILE."""
+    return [Path(value) for name, value in os.environ.items() if _names_a_file(name) and value]
+
+
+def _names_a_file(name: str) -> bool:
+    return name.startswith("AIHUB_") and name.endswith("_FILE")
 
 
 def path() -> Path:

@@ -64,6 +64,8 @@ _https = _public.scheme == "https"
 
 _keys_directory = AIHUB_HOME / "keys"
 AIHUB_APP_KEYS_PATH = _keys_directory / "app_keys"
+AIHUB_KIT_PATH = AIHUB_HOME / home.KIT
+AIHUB_VARIABLE_FILES = [home.variable_file(), *home.secret_files()]  # they may hold keys; no source reads them
 
 
 def _secret_key() -> str:

@@ -44,12 +44,12 @@ def _parser() -> argparse.ArgumentParser:
 def _outcome(wishes: Wishes, options: argparse.Namespace) -> Outcome:
     from django.conf import settings
 
-    from aihub_backup.provisioning import first_start, importing
+    from aihub_backup.provisioning import importing
     from aihub_backup.provisioning.making import Outcome
 
     if options.dry_run:
         return Outcome(made=importing.told(wishes), refused=wishes.refusals)
-    kit = os.path.abspath(options.kit or settings.AIHUB_HOME / first_start.KIT)
+    kit = os.path.abspath(options.kit or settings.AIHUB_KIT_PATH)
     return importing.make(wishes, by=console.actor(), kit=kit)
 
 

@@ -13,6 +13,7 @@ from django.db import models, transaction
 
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.models import AuditEvent
+from aihub_backup.home import KIT
 from aihub_backup.provisioning import making
 from aihub_backup.provisioning.making import Outcome
 from aihub_backup.provisioning.wishes import Wishes
@@ -20,7 +21,6 @@ from backups.models import OwnProtection, Repository, RepositoryState, Schedule,
 from disaster.models import DRConfig
 
 ACTOR = Actor(None, "environment", "system")
-KIT = "recovery-kit.txt"
 
 
 def provision(wishes: Wishes, *, home: Path) -> Outcome:

@@ -21,6 +21,7 @@ from backups.engine.disk import LONGEST_PATH, DiskTree, Owners, Report, printabl
 from backups.engine.entry import Entry, ItemError, Kind, Notes
 from backups.engine.errors import SourceError
 from backups.engine.patterns import Excludes, Pattern
+from backups.engine.reserved import NOTHING, Reserved
 
 RACY_NS = 2_000_000_000  # what changed this shortly before the scan may change again within the same clock tick
 CACHE_TAG, CACHE_SIGNATURE = b"CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55"
@@ -47,11 +48,13 @@ class Scope:
     excludes         patterns; a root is never left out, for it was named
     one_file_system  do not go into mounts; the mount point itself is kept, empty
     caches           skip what lies beside a valid CACHEDIR.TAG; the directory and the tag are kept
+    reserved         left out and reported, unless a pattern has left it out already
     """
 
     excludes: Excludes = field(default_factory=Excludes)
     one_file_system: bool = False
     caches: bool = False
+    reserved: Reserved = NOTHING
 
 
 def scan(
@@ -60,23 +63,24 @@ def scan(
     excludes: Iterable[Pattern] = (),
     one_file_system: bool = False,
     exclude_caches: bool = False,
+    reserved: Reserved = NOTHING,
     report: Report,
     tree: bytes = b"/",
 ) -> Iterator[Entry]:
     """The entries of all roots and of the directories above them; overlapping roots come once.
 
     roots are absolute; tree is the directory that stands for "/". Raises SourceError at once for a root that is
-    missing or unreadable, InvalidPattern for a bad pattern; everything else goes to report.
+    missing, unreadable or reserved, InvalidPattern for a bad pattern; everything else goes to report.
     """
-    scope = Scope(Excludes(excludes), one_file_system, exclude_caches)
-    return _Walk(tree, _plan(examine(roots, report, tree)), scope, report).entries()
+    scope = Scope(Excludes(excludes), one_file_system, exclude_caches, reserved)
+    return _Walk(tree, _plan(examine(roots, report, tree, reserved)), scope, report).entries()
 
 
-def examine(roots: Sequence[bytes], report: Report, tree: bytes = b"/") -> list[bytes]:
-    """resolve() the roots and look at each: SourceError when one is missing or unreadable."""
+def examine(roots: Sequence[bytes], report: Report, tree: bytes = b"/", reserved: Reserved = NOTHING) -> list[bytes]:
+    """resolve() the roots and look at each: SourceError when one is missing, unreadable or reserved."""
     disk = DiskTree(tree)
     try:
-        return [_checked(disk, root, report) for root in resolve(roots, tree)]
+        return [_checked(disk, root, report, reserved) for root in resolve(roots, tree)]
     finally:
         disk.close()
 
@@ -104,10 +108,12 @@ def _resolved(root: bytes, top: bytes) -> bytes:
     return found[len(top) :].strip(b"/")
 
 
-def _checked(disk: DiskTree, root: bytes, report: Report) -> bytes:
+def _checked(disk: DiskTree, root: bytes, report: Report, reserved: Reserved) -> bytes:
     """The root again, or SourceError when there is nothing to read."""
     try:
         st = disk.lstat(root)
+        if reserved.reaches(disk, root):
+            raise SourceError(f"/{printable(root)} is not read. {reserved.why} Name another path.")
         if stat.S_ISDIR(st.st_mode):
             os.close(disk.open_listing(root))
         elif stat.S_ISREG(st.st_mode):
@@ -193,7 +199,7 @@ class _Walk:
             self._tell(frame.path, f"It cannot be read to its end: {reason(error)}.", "error")
             frame.names.clear()
             return
-        names, plan, excludes = frame.names, frame.plan, self._scope.excludes
+        names, plan, excludes, reserved = frame.names, frame.plan, self._scope.excludes, self._scope.reserved
         prefix = frame.path + b"/" if frame.path else b""
         while names:
             name = names.pop()
@@ -210,6 +216,9 @@ class _Walk:
                 wanted = frame.whole and not (excludes and excludes.match(path, kind is Kind.DIRECTORY))
                 if not wanted and below is None:
                     continue
+            if reserved and reserved.holds(path, st):
+                self._tell(path, f"It is left out. {reserved.why}", "warning")
+                continue
             entry = self._entry_of(path, st, kind)
             if entry is not None:
                 yield entry

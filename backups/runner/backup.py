@@ -12,6 +12,7 @@ from aihub_backup.core.options import dump, secret_names
 from aihub_backup.core.redaction import leaves, remember, scrub
 from backups import engine
 from backups.engine.errors import EngineError
+from backups.engine.reserved import Reserved
 from backups.kinds import STRATEGIES
 from backups.runner import looking, places
 from backups.runner.caller import Caller
@@ -23,12 +24,20 @@ log = logging.getLogger(__name__)
 
 
 def strategy(spec: Mapping[str, Any], workdir: str) -> Any:
-    """{"kind", "options"} → the strategy, its secrets masked from here on. OptionsError."""
+    """{"kind", "options", "reserved"} → the strategy, its secrets masked from here on. OptionsError."""
     plugin = STRATEGIES.load(spec["kind"])
     options = STRATEGIES.options(spec["kind"], spec["options"])
     values = dump(options)
     remember(leaves({name: values[name] for name in secret_names(type(options))}))
-    return plugin(options, Path(workdir))
+    made = plugin(options, Path(workdir))
+    made.reserved = _reserved(spec.get("reserved", {}))
+    return made
+
+
+def _reserved(told: Mapping[str, Any]) -> Reserved:
+    """{"paths", "identities": of [device, inode], "why"} as the services tell it."""
+    identities = frozenset((device, inode) for device, inode in told.get("identities", ()))
+    return Reserved(frozenset(told.get("paths", ())), identities, str(told.get("why", "")))
 
 
 def test(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from typing import Any
 from django.db import transaction
 
 from aihub_backup.core.audit import SYSTEM, record
+from aihub_backup.core.failures import Refused
 from aihub_backup.core.jobs import Lease, LostLease
 from aihub_backup.core.models import Environment, Node
 from aihub_backup.core.models.job import JobState
 from backups.models import Backup, BackupPart, Mode, PartState, Policy, Repository, Source
 from backups.models.backup import STORED
-from backups.services import states
+from backups.services import guards, states
 from backups.services.policies import CHANGEABLE
 from backups.services.saving import free_name
 
@@ -93,8 +94,8 @@ class Rows:
             environment=self._place(row["environment"]), node=Node.objects.filter(name=row.get("node") or "").first(),
             tags=row.get("tags", {}), policy=self._policy(row), repository=self._repository, enabled=False,
             holds_console=bool(row.get("holds_console")),  # its backups are as full of secrets here as there
-            test_error=_why_paused(row),
         )  # fmt: skip
+        source.test_error = _holds_console(source) or _why_paused(row)
         source.save(force_insert=True)
         record("source.adopt", source, by=SYSTEM, repository=self._repository.name, kind=source.kind)
         self.counts["sources"] += 1
@@ -181,6 +182,15 @@ class Rows:
         backups = set(parts.values_list("backup", flat=True))
         self.counts["gone"] += parts.update(state=PartState.DELETED)
         states.refresh_many(backups)
+
+
+def _holds_console(source: Source) -> str:
+    """Why it may not run here at all: the paths of another console's source may be this console's home."""
+    try:
+        guards.must_not_hold_console(source)
+    except Refused as refused:
+        return refused.message
+    return ""
 
 
 def _why_paused(row: Told) -> str:

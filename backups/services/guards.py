@@ -7,7 +7,6 @@ that once was the console's database stays guarded: its backups are still there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -15,7 +14,7 @@ from django.utils.translation import gettext as _
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Denied, Invalid, Refused
 from backups.models import OwnProtection, Repository, Schedule, Source
-from backups.services import loops, own_database, placing
+from backups.services import loops, own_database, own_places, placing
 
 ON_THE_HOST = "cli"  # the kind of an actor who typed the command on the console's machine
 
@@ -67,16 +66,25 @@ def must_not_be_read(sources: Iterable[Source], *, by: Actor | None = None) -> N
 
 
 def must_not_hold_console(source: Source) -> None:
-    """Refused when it would read the console's database or keys under another name, past all that is said here."""
+    """Refused when it would read what opens the console's secrets, under whatever name, past all that is said here.
+
+    What another host has is judged there, by its worker.
+    """
     if source.holds_console or not placing.here(source.node):
         return
-    found = _of_the_console(source)
-    if found is not None:
+    if own_database.is_on_server(source):
         told = _(
-            "The source “%(source)s” holds %(found)s, with which every secret of this console can be read. Leave it"
-            " out; the console backs itself up (`aihub source console`)."
+            "The source “%(source)s” is the database of this console, with which every secret of this console can be"
+            " read. The console backs itself up (`aihub source console`)."
         )
-        raise Refused(told % {"source": source, "found": found}, code="source-not-ready")
+        raise Refused(told % {"source": source}, code="source-not-ready")
+    held = [place.pattern for place in own_places.places() if _reads(source, place)]
+    if held:
+        told = _(
+            "The source “%(source)s” holds files with which every secret of this console can be read. Leave out"
+            " %(found)s, or name other paths; the console backs itself up (`aihub source console`)."
+        )
+        raise Refused(told % {"source": source, "found": ", ".join(held)}, code="source-not-ready")
 
 
 def must_be_kept(schedule: Schedule) -> None:
@@ -105,11 +113,8 @@ def must_keep_covering(schedule: Schedule, changes: Mapping[str, Any]) -> None:
         raise Invalid(f"{words} {cure}", errors=dict.fromkeys(other, f"{field} {cure}"))
 
 
-def _of_the_console(source: Source) -> str | Path | None:
-    """What it would read of the console's database and keys."""
-    if own_database.is_on_server(source):
-        return _("the console's own database")
-    return next((place for place in own_database.places() if loops.covers(source, place)), None)
+def _reads(source: Source, place: own_places.Place) -> bool:
+    return loops.covers(source, place.path, directory=place.directory) or loops.begins_in(source, place.path)
 
 
 def _moved(source: Source, changes: Mapping[str, Any]) -> list[str]:

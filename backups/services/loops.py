@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.options import OptionsError
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Repository, RepositoryState, Source, Storage
+from backups.strategies.base import is_same
 
 
 def refuse(source: Source, repository: Repository | None) -> None:
@@ -32,14 +35,26 @@ def expected(source: Source) -> Repository | None:
     return found[0] if len(found) == 1 else None
 
 
-def covers(source: Source, place: Path) -> bool:
-    """Would a run of the source read this place of its host?"""
-    strategy = STRATEGIES.load(source.kind)
+def covers(source: Source, place: Path, *, directory: bool = True) -> bool:
+    """Would a run of the source come to this place of its host, a directory or (False) a file?"""
+    options = _options(source)
+    return options is not None and bool(STRATEGIES.load(source.kind).covers(options, place, directory=directory))
+
+
+def begins_in(source: Source, place: Path) -> bool:
+    """Does it name this place of its host, or something inside it, under whatever name?"""
+    options = _options(source)
+    roots = [] if options is None else STRATEGIES.load(source.kind).roots(options)
+    found = [Path(os.path.realpath(root)) for root in roots]
+    return any(is_same(above, place) for root in found for above in (root, *root.parents))
+
+
+def _options(source: Source) -> Any:
+    """None of what another version has stored: the run tells what is wrong, and reads nothing."""
     try:
-        options = STRATEGIES.options(source.kind, {**source.options, **source.secrets})
-    except OptionsError:  # stored by another version: the run tells what is wrong, and reads nothing
-        return False
-    return bool(strategy.covers(options, place))
+        return STRATEGIES.options(source.kind, {**source.options, **source.secrets})
+    except OptionsError:
+        return None
 
 
 def _directory(storage: Storage) -> Path | None:

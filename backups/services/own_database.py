@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 
 from aihub_backup.core import nodes
@@ -42,10 +42,12 @@ def differs(source: Source) -> bool:
     return source.kind != kind or any(kept.get(name) != value for name, value in options.items())
 
 
-def places() -> list[Path]:
-    """The files of this host with which the console's secrets are read: the keys, and the database where it is one."""
-    own = [Path(str(connection.settings_dict["NAME"]))] if connection.vendor == "sqlite" else []
-    return [Path(settings.AIHUB_APP_KEYS_PATH), *own]
+def files() -> list[Path]:
+    """The database and what SQLite keeps beside it, whether it is there now or not; none of one on a server."""
+    if connection.vendor != "sqlite":
+        return []
+    path = os.path.realpath(str(connection.settings_dict["NAME"]))  # the log lies beside the file, not beside a link
+    return [Path(path + ending) for ending in ("", "-wal", "-shm", "-journal")]
 
 
 def is_on_server(source: Source) -> bool:

@@ -17,7 +17,7 @@ from aihub_backup.core.models import Job
 from backups.engine.disk import printable
 from backups.models import BackupPart, Mode, PartState
 from backups.models.backup import ACTIVE, STORED
-from backups.services import facts, repositories, sealing, sources, states, verifications
+from backups.services import facts, guards, repositories, sealing, sources, states, verifications
 from backups.services.failing import clear, columns
 from backups.services.running import perform, workdir
 
@@ -36,6 +36,7 @@ class PartHandler(Handler):
         if part.state not in ACTIVE:
             return  # an attempt before this one was settled
         repositories.must_take(part.repository)
+        guards.must_not_hold_console(part.source)  # where the files are; links may have been made since
         sealing.with_own(part, lease)
         oddities: list[dict[str, Any]] = []
         with workdir(str(part.pk)) as place:

@@ -83,10 +83,15 @@ def perform(
         return _Conversation(child, lease, events, patience).hold(job)
 
 
+def work() -> Path:
+    """Where the private directories are, with copies of what is being backed up."""
+    return Path(settings.AIHUB_HOME, "work")
+
+
 @contextlib.contextmanager
 def workdir(name: str) -> Iterator[str]:
     """A private directory for what a strategy needs to lay down; gone afterwards, also that of a killed attempt."""
-    root = Path(settings.AIHUB_HOME, "work")
+    root = work()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in root.glob(f"{name}-*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -14,7 +14,7 @@ from aihub_backup.core.models import Environment, Node
 from backups.kinds import STRATEGIES
 from backups.models import BackupPart, Policy, Repository, Source
 from backups.models.backup import ACTIVE
-from backups.services import configured, guards, loops, placing, saving, trials
+from backups.services import configured, guards, loops, own_places, placing, saving, trials
 from backups.services.running import perform, workdir
 
 CHANGEABLE = ("name", "options", "secrets", "environment", "node", "tags", "policy", "repository", "enabled")
@@ -108,10 +108,11 @@ def move(source: Source, *, by: Actor, **changes: Any) -> Source:
         changes["options"], changes["secrets"] = configured.changed(STRATEGIES, source, changes["options"])
     if "tags" in changes:
         changes["tags"] = labels(changes["tags"])
+    elsewhere = {"options", "node"} & set(changes) or (changes.get("enabled") and not source.enabled)
     configured.lay_over(source, changes, allowed=CHANGEABLE)
     saving.checked(source)
     untested = trials.forget(source) if "options" in changes else ()
-    if {"options", "node"} & set(changes):
+    if elsewhere:
         guards.must_not_hold_console(source)
     if {"options", "repository"} & set(changes):
         loops.refuse(source, loops.expected(source))
@@ -127,8 +128,12 @@ def pause(source: Source, *, by: Actor, reason: str = "") -> Source:
 
 
 def resume(source: Source, *, by: Actor) -> Source:
-    """Take it in again, also out of the archive. Refused of an adopted one that was never tried out from here."""
+    """Take it in again, also out of the archive.
+
+    Refused of an adopted one that was never tried out from here, and of one that holds the console.
+    """
     must_be_tried(source)
+    guards.must_not_hold_console(source)
     return _switch(source, "source.resume", by, "", enabled=True, archived_at=None)
 
 
@@ -154,8 +159,9 @@ def test(source: Source, *, by: Actor) -> Source:
 
 
 def strategy_spec(source: Source) -> dict[str, Any]:
-    """{"kind", "options"} with secrets in the clear: only for the runner's stdin."""
-    return {"kind": source.kind, "options": {**source.options, **source.secrets}}
+    """{"kind", "options", "reserved"} with secrets in the clear: only for the runner's stdin."""
+    options = {**source.options, **source.secrets}
+    return {"kind": source.kind, "options": options, "reserved": own_places.reserved(source)}
 
 
 def labels(tags: Mapping[str, str] | None) -> dict[str, str]:

@@ -9,8 +9,17 @@ from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 from backups.engine.disk import Report
 from backups.engine.entry import Entry
+from backups.engine.reserved import NOTHING, Reserved
 
 OptionsT = TypeVar("OptionsT")
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Are both one file or directory of this host, under whatever names? What is not there is known by its path."""
+    try:
+        return one == other or one.samefile(other)
+    except OSError:
+        return False
 
 
 class Finding(TypedDict):
@@ -36,6 +45,8 @@ class Strategy(ABC, Generic[OptionsT]):
     family: ClassVar[str]
     Options: ClassVar[type[Any]]
 
+    reserved: Reserved = NOTHING  # of this host's files: what a run leaves alone, whatever the options say
+
     def __init__(self, options: OptionsT, workdir: Path) -> None:
         self.options, self.workdir = options, workdir
 
@@ -59,8 +70,13 @@ class Strategy(ABC, Generic[OptionsT]):
         """
 
     @classmethod
-    def covers(cls, options: OptionsT, place: Path) -> bool:
-        """Would a run read this directory of the host? Backups that are kept there would then back themselves up."""
+    def roots(cls, options: OptionsT) -> Sequence[Path]:
+        """The files and directories of the host that are named: a run reads them, whatever is left out."""
+        return []
+
+    @classmethod
+    def covers(cls, options: OptionsT, place: Path, *, directory: bool = True) -> bool:
+        """Would a run come to this place of the host, a directory or (False) a file, whether it is there yet or not?"""
         return False
 
     @classmethod

@@ -13,9 +13,9 @@ from aihub_backup.core.options import OptionsError, option
 from backups.engine.disk import DiskTree, Report, printable
 from backups.engine.entry import Entry
 from backups.engine.errors import InvalidPattern, SourceError
-from backups.engine.patterns import Excludes, PathFilter
+from backups.engine.patterns import Excludes
 from backups.engine.scan import examine, scan
-from backups.strategies.base import Strategy
+from backups.strategies.base import Strategy, is_same
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Files(Strategy[FilesOptions]):
             excludes=self.options.exclude,
             one_file_system=self.options.one_file_system,
             exclude_caches=self.options.exclude_caches,
+            reserved=self.reserved,
             report=report,
         )
 
@@ -109,11 +110,13 @@ class Files(Strategy[FilesOptions]):
         }
 
     @classmethod
-    def covers(cls, options: FilesOptions, place: Path) -> bool:
-        found = os.path.realpath(os.fsencode(place))
-        roots = [os.path.realpath(os.fsencode(path)) for path in options.paths]
-        below = any(os.path.commonpath([root, found]) == root for root in roots)
-        return below and PathFilter((), options.exclude).selects(found.strip(b"/"), True)
+    def roots(cls, options: FilesOptions) -> Sequence[Path]:
+        return [Path(path) for path in options.paths]
+
+    @classmethod
+    def covers(cls, options: FilesOptions, place: Path, *, directory: bool = True) -> bool:
+        excludes, found = Excludes(options.exclude), Path(os.path.realpath(place))
+        return any(_comes_to(root, found, directory, excludes) for root in cls.roots(options))
 
     @property
     def _paths(self) -> list[bytes]:
@@ -121,11 +124,25 @@ class Files(Strategy[FilesOptions]):
 
     def _find(self) -> None:
         """Look at the roots; SourceError when one cannot be read. What is odd about them is told by the scan."""
-        self._found = examine(self._paths, lambda _: None)
+        self._found = examine(self._paths, lambda _: None, reserved=self.reserved)
         for root in self._found:
             if not is_text(root):
                 raise SourceError(f"/{printable(root)} is not UTF-8: name the directory above it.")
         self._base = _base(self._found)
+
+
+def _comes_to(root: Path, place: Path, directory: bool, excludes: Excludes) -> bool:
+    """Would a walk from this root come to the place? Patterns bear on what is below a root, never on the root.
+
+    A root may be the place, or a directory above it, under another name (a bind mount, a hard link).
+    """
+    top = Path(os.path.realpath(root))
+    above = next((one for one in (place, *place.parents) if is_same(one, top)), None)
+    if above is None:
+        return False
+    names = place.relative_to(above).parts
+    ways = [os.fsencode(top.joinpath(*names[:end])).strip(b"/") for end in range(1, len(names) + 1)]
+    return not any(excludes.match(way, directory or way != ways[-1]) for way in ways)
 
 
 def _base(roots: Sequence[bytes]) -> bytes:

@@ -23,7 +23,7 @@ from backups.engine.disk import DiskTree, Report, printable, reason
 from backups.engine.entry import Entry, ItemError, Kind, Notes
 from backups.engine.errors import SourceError
 from backups.engine.scan import examine, scan
-from backups.strategies.base import Finding, Strategy
+from backups.strategies.base import Finding, Strategy, is_same
 from backups.strategies.files import is_text
 
 BLOCK = 65_536  # pages are rewritten in place, so equal blocks stay equal
@@ -71,7 +71,7 @@ class SQLite(Strategy[SQLiteOptions]):
     def capture(self, report: Report) -> Iterator[Entry]:
         self._look()
         self._warn(report)
-        for entry in scan([self._path], report=report):
+        for entry in scan([self._path], reserved=self.reserved, report=report):
             if entry.kind is not Kind.FILE:
                 yield entry
                 continue
@@ -91,8 +91,12 @@ class SQLite(Strategy[SQLiteOptions]):
         }
 
     @classmethod
-    def covers(cls, options: SQLiteOptions, place: Path) -> bool:
-        return os.path.realpath(os.fsencode(options.path)) == os.path.realpath(os.fsencode(place))
+    def roots(cls, options: SQLiteOptions) -> Sequence[Path]:
+        return [Path(options.path)]
+
+    @classmethod
+    def covers(cls, options: SQLiteOptions, place: Path, *, directory: bool = True) -> bool:
+        return is_same(Path(os.path.realpath(options.path)), Path(os.path.realpath(place)))
 
     @classmethod
     def validate(cls, target: str, facts: Mapping[str, Any]) -> Sequence[Finding]:
@@ -109,7 +113,7 @@ class SQLite(Strategy[SQLiteOptions]):
     def _look(self) -> None:
         """A regular file that begins like a database, or SourceError."""
         shown = printable(self._path)
-        root = examine([self._path], lambda _: None)[0]
+        root = examine([self._path], lambda _: None, reserved=self.reserved)[0]
         if not is_text(root):
             raise SourceError(f"{shown} is not UTF-8: rename the database or a directory above it.")
         disk = DiskTree(b"/")

@@ -357,3 +357,22 @@ def test_a_hold_that_cannot_be_told_stands_and_is_audited(repository: Repository
 
     assert backups.get(backup.pk).held
     assert AuditEvent.objects.get(action="backup.hold.untold").facts["code"]
+
+
+def test_a_source_that_would_read_this_console_rests_and_says_why(
+    lone: FirstConsole, repository: Repository, storage: Storage, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the other console had its documents, this one has its home."""
+    docs = Source.objects.get(name="docs")
+    monkeypatch.setattr("backups.services.own_places._keys", lambda: Path(docs.options["paths"][0], "deep"))
+    lost()
+
+    adopted(storage, lone.code, by)
+
+    docs = Source.objects.get(name="docs")
+    assert not docs.enabled and "every secret of this console" in docs.test_error
+    with pytest.raises(Refused, match="was adopted"):
+        sources.resume(docs, by=by)
+    sources.test(docs, by=by)
+    with pytest.raises(Refused, match="every secret of this console"):
+        sources.resume(docs, by=by)

@@ -34,7 +34,12 @@ class Vault:
     Options: ClassVar[type[Any]] = VaultOptions
 
     @classmethod
-    def covers(cls, _options: VaultOptions, _place: Path) -> bool:
+    def roots(cls, _options: VaultOptions) -> list[Path]:
+        """It lies on no disk."""
+        return []
+
+    @classmethod
+    def covers(cls, _options: VaultOptions, _place: Path, *, directory: bool = True) -> bool:
         """It lies on no disk."""
         return False
 

@@ -26,7 +26,6 @@ from backups.services import (
     backups,
     console,
     contents,
-    own_database,
     protection,
     repositories,
     schedules,
@@ -247,23 +246,6 @@ def test_a_command_on_the_host_brings_it_back(own: OwnProtection, by: Actor, tmp
 
     assert recoveries.get(asked.pk).state == "completed"
     assert list((tmp_path / "back").iterdir())
-
-
-@embedded
-def test_no_other_source_reads_the_database_or_the_keys(own: OwnProtection, by: Actor, tmp_path: Path) -> None:
-    database, keys = own_database.places()[1], settings.AIHUB_APP_KEYS_PATH
-    link = tmp_path / "harmless.sqlite3"
-    link.symlink_to(database)
-    wishes: list[tuple[str, dict[str, Any]]] = [
-        ("sqlite", {"path": str(database)}), ("sqlite", {"path": str(link)}), ("files", {"paths": [str(keys.parent)]}),
-        ("files", {"paths": ["/"], "exclude": [str(keys.parent)]}),
-    ]  # fmt: skip
-
-    for kind, options in wishes:
-        with pytest.raises(Refused, match="every secret of this console"):
-            sources.create("sly", kind, options, by=by, test=False)
-
-    assert Source.objects.get() == own.source
 
 
 # --- who ------------------------------------------------------------------------------------------------------------

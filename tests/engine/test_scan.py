@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from backups.engine.entry import Entry, ItemError, Kind, Notes
 from backups.engine.errors import InvalidPattern, SourceError
+from backups.engine.reserved import Reserved
 from backups.engine.scan import CACHE_SIGNATURE, resolve, scan
 from tests.components import open_the_way
 from tests.engine import trees
@@ -504,3 +505,57 @@ def test_it_does_not_enter_pseudo_file_systems(mounted: Path) -> None:
 
     assert Scanned(mounted).paths == [b"mount", b"mount/inside", b"x"]
     assert b"self" in Scanned(mounted / "mount" / "inside").paths
+
+
+# what is reserved
+
+
+def test_it_leaves_out_what_is_reserved_under_whatever_name_and_says_so(tmp_path: Path) -> None:
+    plant(tmp_path, "home/keys/ring", "home/base", "linked/x", "y")
+    os.link(tmp_path / "home" / "base", tmp_path / "linked" / "harmless")
+    names = [tmp_path / "home" / name for name in ("keys", "base", "base-wal")]
+    identities = frozenset((st.st_dev, st.st_ino) for st in (name.stat() for name in names[:2]))
+    reserved = Reserved(frozenset(os.fsencode(name).strip(b"/") for name in names), identities, "It is ours.")
+    plant(tmp_path, "home/base-wal")  # made after the list was
+
+    found = Scanned(tmp_path, reserved=reserved)
+
+    assert found.paths == [b"home", b"linked", b"linked/x", b"y"]
+    told = ("warning", "It is left out. It is ours.")
+    assert found.reported == dict.fromkeys((b"home/base", b"home/base-wal", b"home/keys", b"linked/harmless"), told)
+
+
+def test_it_says_nothing_of_what_a_pattern_leaves_out_first(tmp_path: Path) -> None:
+    plant(tmp_path, "keys/ring", "x")
+    reserved = Reserved(frozenset([os.fsencode(tmp_path / "keys").strip(b"/")]), why="It is ours.")
+
+    found = Scanned(tmp_path, reserved=reserved, excludes=["keys/"])
+
+    assert found.paths == [b"x"] and not found.told
+
+
+@pytest.mark.parametrize("root", ["keys", "keys/deep/ring", "linked"])
+def test_it_refuses_a_root_that_is_reserved_or_inside(tmp_path: Path, root: str) -> None:
+    plant(tmp_path, "keys/deep/ring")
+    os.link(tmp_path / "keys" / "deep" / "ring", tmp_path / "linked")
+    sts = [(tmp_path / name).stat() for name in ("keys", "linked")]
+    reserved = Reserved(identities=frozenset((st.st_dev, st.st_ino) for st in sts), why="It is ours.")
+
+    with pytest.raises(SourceError, match=r"is not read\. It is ours\. Name another path\."):
+        Scanned(tmp_path, tmp_path / root, reserved=reserved)
+
+
+@needs_root
+@pytest.mark.root
+def test_it_knows_what_is_reserved_behind_a_bind_mount(tmp_path: Path) -> None:
+    plant(tmp_path, "home/keys/ring", "top/x")
+    (tmp_path / "top" / "mount").mkdir()
+    st = (tmp_path / "home" / "keys").stat()
+    reserved = Reserved(identities=frozenset([(st.st_dev, st.st_ino)]), why="It is ours.")
+    subprocess.run(["mount", "--bind", tmp_path / "home", tmp_path / "top" / "mount"], check=True)
+    try:
+        found = Scanned(tmp_path / "top", reserved=reserved)
+    finally:
+        subprocess.run(["umount", tmp_path / "top" / "mount"], check=True)
+
+    assert found.paths == [b"mount", b"x"]

@@ -1,0 +1,40 @@
+"""What a scan never reads, whatever it is called there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import accumulate
+
+from backups.engine.disk import DiskTree
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Files and directories (with all that is in them) that are left out, also where no pattern names them.
+
+    paths       as entries have them: absolute, links resolved, no leading slash; also of what does not exist yet
+    identities  (device, inode): a hard link, a bind mount or a directory behind a link is the same under another name
+    why         the sentence that is told
+    """
+
+    paths: frozenset[bytes] = frozenset()
+    identities: frozenset[tuple[int, int]] = frozenset()
+    why: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.identities)
+
+    def holds(self, path: bytes, st: os.stat_result) -> bool:
+        """Is it one of them? What lies below one is not asked about."""
+        return path in self.paths or (st.st_dev, st.st_ino) in self.identities
+
+    def reaches(self, disk: DiskTree, path: bytes) -> bool:
+        """Is it one of them, or inside one? OSError when there is no such path."""
+        if not self:
+            return False
+        ways = accumulate(path.split(b"/"), lambda above, name: above + b"/" + name)
+        return any(self.holds(way, disk.lstat(way)) for way in ways)
+
+
+NOTHING = Reserved()
