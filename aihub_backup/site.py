@@ -68,7 +68,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(sources, judged),
         "together": charts.strip(strips.together(days.values())) if days else "",
         "working": _working(user), "next": _next(user), "nodes": _nodes(user), "repositories": _repositories(request),
-        "steps": [] if any(line.verdict.point for line in lines) else _steps(user),
+        "steps": [] if any(_of_somebody(line) for line in lines) else _steps(user),
     }  # fmt: skip
 
 
@@ -128,6 +128,11 @@ def _verified(judged: Sequence[Line]) -> tuple[str, str]:
     """How many sources had a check that found nothing wrong."""
     passed = sum(line.verdict.checked is not None and line.verdict.checked.state == "passed" for line in judged)
     return f"{passed} / {len(judged)}", _("sources whose newest verification passed")
+
+
+def _of_somebody(line: Line) -> bool:
+    """Is there a recovery point of something that people added? The console makes one of itself."""
+    return line.verdict.point is not None and not line.source.holds_console
 
 
 def _steps(user: User) -> list[tuple[str, str, bool]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import override
 
 from aihub_backup.core.models import AuditEvent
 from aihub_backup.core.redaction import masked_facts
@@ -45,7 +47,7 @@ def record(action: str, target: models.Model, *, by: Actor | None, **facts: obje
     who = by or SYSTEM
     return AuditEvent.objects.create(
         at=timezone.now(), action=action, actor_kind=who.kind, actor_id=who.user_id or "", actor_name=who.name[:200],
-        target_type=target._meta.label_lower, target_id=_id(target), target_name=str(target)[:255],
+        target_type=target._meta.label_lower, target_id=_id(target), target_name=_name(target),
         environment=_environment(target), facts=_clean(facts), request_id=request_id(),
     )  # fmt: skip
 
@@ -53,6 +55,12 @@ def record(action: str, target: models.Model, *, by: Actor | None, **facts: obje
 def _id(target: models.Model) -> str:
     """The id that the API tells: a token's key is the digest of its secret, and its id is another column."""
     return str(getattr(target, "id", None) or target.pk)
+
+
+def _name(target: models.Model) -> str:
+    """In the console's own language, whoever reads it at the moment: the log is compared, searched and exported."""
+    with override(settings.LANGUAGE_CODE):
+        return str(target)[:255]
 
 
 def _environment(target: models.Model) -> Any:

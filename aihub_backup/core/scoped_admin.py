@@ -12,9 +12,12 @@ from django.db import models
 from django.db.models import Model, QuerySet
 from django.forms import ModelChoiceField, ModelForm
 from django.http import Http404, HttpRequest
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from aihub_backup.core.access import bounds, covers, everywhere, reach_of, scope
+from aihub_backup.core.pairs import Pairs
 from aihub_backup.core.reach import Reach
 
 if TYPE_CHECKING:
@@ -85,6 +88,13 @@ class ScopedAdmin(_ModelAdmin):
             )
             messages.warning(request, told % {"count": beyond})
         return within
+
+    def formfield_for_dbfield(self, db_field: models.Field[Any, Any], request: HttpRequest, **options: Any) -> Any:
+        """Tags are lines of name=value wherever they are written."""
+        if db_field.name == "tags":
+            told = " ".join(filter(None, (_("One a line, such as team=search."), str(db_field.help_text))))
+            return Pairs(required=False, label=capfirst(db_field.verbose_name), help_text=told)
+        return super().formfield_for_dbfield(db_field, request, **options)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         """Only what the person may see is offered, and accepted."""

@@ -61,6 +61,19 @@ def moment(at: datetime | None) -> SafeString | str:
     )
 
 
+def plain(value: object) -> str:
+    """What a fact of an event says, without the marks of a programming language."""
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={plain(one)}" for name, one in value.items()) or NOTHING
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or NOTHING
+    return str(value)
+
+
 def relative(at: datetime | None) -> str:
     """“5 minutes ago”, or “in 5 minutes”; nothing for what has not come yet."""
     if at is None:

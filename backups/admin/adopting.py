@@ -52,13 +52,13 @@ class AdoptingAdmin(AddingAdmin):
 
     def shown(self, request: HttpRequest, form: Any, **told: Any) -> HttpResponse:
         """The form of a new one, with the way to those that are there already."""
-        page = reverse("admin:backups_repository_adopt") if everywhere(_user(request), ADD) else ""
+        page = reverse("admin:backups_repository_adopt") if everywhere(request.user, ADD) else ""
         return super().shown(request, form, instead=page, instead_label=_("Adopt…"), **told)
 
     @method_decorator(sensitive_post_parameters())
     def adopt_page(self, request: HttpRequest) -> HttpResponse:
         """The form, judged once it was sent. What comes back belongs to the whole console."""
-        if not everywhere(_user(request), ADD):
+        if not everywhere(request.user, ADD):
             raise PermissionDenied(_("You need the permission “%(name)s” without bounds for this.") % {"name": ADD})
         form = AdoptForm(request, request.POST if request.method == "POST" else None)
         if form.is_bound and form.is_valid():
@@ -89,7 +89,3 @@ class AdoptingAdmin(AddingAdmin):
 
 def _live(job: Job) -> dict[str, Any]:
     return live.told(job, job.progress, job.heartbeat_at)
-
-
-def _user(request: HttpRequest) -> Any:
-    return request.user

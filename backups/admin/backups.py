@@ -175,7 +175,7 @@ class BackupAdmin(LookingAdmin):
     @admin.display(description=gettext_lazy("type"), ordering="type")
     def kind(self, backup: Backup) -> str:
         """In one word."""
-        return backup.get_type_display().partition(":")[0].partition("：")[0]
+        return backup.type_word
 
     @admin.display(description=gettext_lazy("size"))
     def size(self, backup: Backup) -> str:
@@ -224,7 +224,7 @@ def _least(parts: list[BackupPart]) -> SafeString | str:
 class BackupPartAdmin(ServiceAdmin):
     """One source inside a backup."""
 
-    telling = ("item_errors",)
+    telling = ("item_errors", "facts")  # strategies tell the names of tables
     list_display = ("standing", "source", "mode", "repository", "items", "size", "added", "warnings_count",
                     "errors_count", "data_as_of", "error_code")  # fmt: skip
     list_filter = ("state", "mode", "repository")

@@ -10,24 +10,19 @@ from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.text import capfirst
 from unfold.admin import ModelAdmin as UnfoldAdmin
-from unfold.admin import TabularInline as UnfoldInline
 from unfold.views import ChangeList as UnfoldList
 
 from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.scoped_admin import ScopedAdmin
-from backups.admin.forms import Pairs
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
-    _TabularInline = admin.TabularInline[Any, Any]
     _ChangeList = ChangeList
 else:
     _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
-    _TabularInline = UnfoldInline
     _ChangeList = UnfoldList
 
 
@@ -76,12 +71,6 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
         unseen = self.hidden if self.sees_names(request, obj) else (*self.hidden, *self.telling)
         names = [field.name for field in self._shown() if field.name not in unseen]
         return [name for name in names if obj is None or name in self.editable or _told(obj, name)]
-
-    def formfield_for_dbfield(self, db_field: models.Field[Any, Any], request: HttpRequest, **more: Any) -> Any:
-        """Tags are lines of name=value, as on the pages that add something."""
-        if db_field.name == "tags":
-            return Pairs(required=False, label=capfirst(db_field.verbose_name), help_text=db_field.help_text)
-        return super().formfield_for_dbfield(db_field, request, **more)
 
     def sees_names(self, request: HttpRequest, obj: Any) -> bool:
         """May the person see the names of what is inside backups on this row's page?"""
@@ -146,20 +135,3 @@ class AddableAdmin(ServiceAdmin):
             super().save_model(request, obj, form, change)
         else:
             obj.pk = self.add(Actor.of(request.user), form.cleaned_data).pk
-
-
-class ReadOnlyInline(_TabularInline):
-    """Rows on the page of another one, as they are."""
-
-    can_delete = False
-    extra = 0
-    tab = True
-    hide_title = True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False

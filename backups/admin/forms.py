@@ -11,11 +11,11 @@ from django.utils.translation import gettext as _
 
 from aihub_backup.core.failures import Failure, Invalid
 from aihub_backup.core.options import OptionsError
+from aihub_backup.core.pairs import MONO, Pairs
 from aihub_backup.core.plugins import PluginTable
 
 PREFIX = "option-"  # an option may have the name of another field
 _PLAIN = {"class": "field"}
-_MONO = {"class": "field mono", "rows": 4, "spellcheck": "false"}
 _SECRET = {"class": "field", "autocomplete": "new-password"}
 
 
@@ -25,28 +25,6 @@ class SecretLines(forms.Textarea):
     def format_value(self, value: Any) -> str:
         """Nothing: what was typed is not sent back."""
         return ""
-
-
-class Pairs(forms.CharField):
-    """A mapping of names to texts, one “name=value” a line."""
-
-    widget = forms.Textarea(attrs=_MONO)
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        """Compared as mappings: no line at all is an empty one."""
-        return bool(dict(initial or {}) != self.to_python(data))
-
-    def prepare_value(self, value: Any) -> Any:
-        """The mapping as lines."""
-        return "\n".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, Mapping) else value
-
-    def to_python(self, value: Any) -> Any:
-        """The lines as a mapping."""
-        lines = [line.strip() for line in str(value or "").splitlines() if line.strip()]
-        for line in lines:
-            if "=" not in line:
-                raise forms.ValidationError(_("“%(line)s” is not written as name=value.") % {"line": line})
-        return {name.strip(): text.strip() for name, _sign, text in (line.partition("=") for line in lines)}
 
 
 class OptionsForm(forms.Form):
@@ -110,7 +88,7 @@ def _field(facts: Mapping[str, Any], *, required: bool) -> forms.Field:
         "help_text": _(facts["description"]) if facts.get("description") else "",
     }  # fmt: skip
     if facts.get("writeOnly"):
-        widget = SecretLines(attrs=_MONO) if facts.get("multiline") else forms.PasswordInput(attrs=_SECRET)
+        widget = SecretLines(attrs=MONO) if facts.get("multiline") else forms.PasswordInput(attrs=_SECRET)
         return forms.CharField(strip=False, widget=widget, **words)
     if facts["type"] == "boolean":
         return forms.BooleanField(**{**words, "required": False})
@@ -125,7 +103,7 @@ def _field(facts: Mapping[str, Any], *, required: bool) -> forms.Field:
 def _widget(facts: Mapping[str, Any]) -> forms.Widget:
     example = {"placeholder": facts["placeholder"]} if facts.get("placeholder") else {}
     if facts.get("multiline") or facts["type"] == "array":
-        return forms.Textarea(attrs={**_MONO, **example})
+        return forms.Textarea(attrs={**MONO, **example})
     if facts["type"] in ("integer", "number"):
         bounds = {"min": facts.get("minimum"), "max": facts.get("maximum"), "step": "any"}
         return forms.NumberInput(attrs={**_PLAIN, **{name: one for name, one in bounds.items() if one is not None}})

@@ -24,6 +24,7 @@ from backups.admin.wishes import RepositoryForm, StorageForm
 from backups.kinds import STORAGES
 from backups.models import BackupPart, Repository, RepositoryState, Storage
 from backups.services import repositories, storages, usage
+from backups.services.recovery_kits import RecoveryKit
 from backups.services.usage import Usage
 
 CHANGE = "backups.change_repository"
@@ -204,11 +205,11 @@ class RepositoryAdmin(UsageColumns, AdoptingAdmin):
         """Its form."""
         return RepositoryForm(request, data)
 
-    def make(self, form: RepositoryForm, by: Actor) -> repositories.RecoveryKit:
+    def make(self, form: RepositoryForm, by: Actor) -> RecoveryKit:
         """Made in the place; the kit holds the code this one time."""
         return repositories.create(**form.cleaned_data, by=by)
 
-    def made(self, request: HttpRequest, found: repositories.RecoveryKit) -> HttpResponse:
+    def made(self, request: HttpRequest, found: RecoveryKit) -> HttpResponse:
         """The kit, shown this once: to be printed, then proven."""
         return self._kit(request, found, fresh=True)
 
@@ -229,10 +230,10 @@ class RepositoryAdmin(UsageColumns, AdoptingAdmin):
         row = self.seen(request, object_id)
         if request.method == "POST":
             return self._prove(request, row)
-        kit = repositories.RecoveryKit(row, row.engine_id or "", storages.place(row.storage), CODE_BY_HAND)
+        kit = RecoveryKit(row, row.engine_id or "", storages.place(row.storage), CODE_BY_HAND)
         return self._kit(request, kit, fresh=False)
 
-    def _kit(self, request: HttpRequest, kit: repositories.RecoveryKit, *, fresh: bool) -> HttpResponse:
+    def _kit(self, request: HttpRequest, kit: RecoveryKit, *, fresh: bool) -> HttpResponse:
         row = kit.repository
         address = reverse("admin:backups_repository_kit", args=[row.pk])
         told = {

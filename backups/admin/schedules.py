@@ -19,7 +19,7 @@ from django.utils.timesince import timeuntil
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from aihub_backup.core import showing
+from aihub_backup.core import pairs, showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
@@ -120,7 +120,7 @@ class ScheduleAdmin(AddableAdmin):
     def of(self, schedule: Schedule) -> str:
         """Their names, or how they are chosen."""
         named = ", ".join(sorted(source.name for source in schedule.sources.all()))
-        return named or ", ".join(f"{key}={value}" for key, value in schedule.tags.items()) or gettext("all it means")
+        return named or ", ".join(pairs.lines(schedule.tags)) or gettext("all it means")
 
     @admin.display(description=_("last slots"))
     def slots_dots(self, schedule: Schedule) -> SafeString:

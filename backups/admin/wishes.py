@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy
 
 from aihub_backup.core.access import permits, scope
 from aihub_backup.core.models import Environment, Node
-from backups.admin.forms import OptionsForm, Pairs
+from aihub_backup.core.pairs import Pairs
+from backups.admin.forms import OptionsForm
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Policy, Repository, RepositoryState, Site, Storage
 from backups.models.repository import Codec
@@ -142,7 +143,16 @@ class SourceForm(PlacedForm):
         return {name: self.cleaned_data[name] for name in names}
 
 
-class RepositoryForm(forms.Form):
+class PlainForm(forms.Form):
+    """Fields that no kind decides: they are shown as they come."""
+
+    @property
+    def around(self) -> list[forms.BoundField]:
+        """All of them."""
+        return list(self)
+
+
+class RepositoryForm(PlainForm):
     """A keyring and a deduplication domain in a storage of its own."""
 
     name = _name()
@@ -168,13 +178,8 @@ class RepositoryForm(forms.Form):
         offer(self, "storage", scope(Storage.objects.filter(free), request.user, "backups.add_repository"))
         self.fields["storage"].required = True
 
-    @property
-    def around(self) -> list[forms.BoundField]:
-        """All of them."""
-        return list(self)
 
-
-class AdoptForm(forms.Form):
+class AdoptForm(PlainForm):
     """A repository that is there already: where it is, and one secret that opens it."""
 
     storage = _choice(
@@ -204,11 +209,6 @@ class AdoptForm(forms.Form):
         super().__init__(data)
         offer(self, "storage", scope(Storage.objects.all(), request.user, "backups.add_repository"))
         self.fields["storage"].required = True
-
-    @property
-    def around(self) -> list[forms.BoundField]:
-        """All of them."""
-        return list(self)
 
     def words(self) -> dict[str, Any]:
         """What the service's `adopt` takes."""

@@ -147,7 +147,13 @@ class Backup(models.Model):
         )
 
     def __str__(self) -> str:
-        return self.label or f"{self.type} {self.created_at:%Y-%m-%d %H:%M}"
+        return self.label or f"{self.type_word} {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def type_word(self) -> str:
+        """Its type in one word: the label of the type explains itself."""
+        known = Mode if self.type in Mode.values else BackupType
+        return str(known(self.type).label)
 
     @property
     def active(self) -> bool:

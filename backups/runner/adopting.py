@@ -18,14 +18,14 @@ Facts = Mapping[str, Any]
 
 
 def survey(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
-    """{"repository"} → {"id", "created", "points": count, "newest": {"time", "writer"} or None, "owner", "facts": the
-    repository's own words about itself}. Writes nothing."""
+    """{"repository"} → {"id", "created", "newest": {"time", "writer"} or None, "slot": of the secret that opened it,
+    "facts": the repository's own words about itself}. Writes nothing."""
     opened = places.repository(job["repository"])
     newest = max(opened.log.live.values(), key=lambda one: one.time, default=None)
     facts = newest.facts.get("repository", {}) if newest else {}
     return {
-        "id": opened.config.id.hex(), "created": opened.config.created, "points": len(opened.log.live),
-        "newest": _last_word(opened), "owner": dict(opened.log.owner), "slot": opened.slot, "facts": dict(facts),
+        "id": opened.config.id.hex(), "created": opened.config.created, "newest": _last_word(opened),
+        "slot": opened.slot, "facts": dict(facts),
     }  # fmt: skip
 
 

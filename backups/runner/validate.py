@@ -27,7 +27,7 @@ _FORMATS = {
 def validate(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """{"repository", "snapshot", "target", "base", "include", "exclude", "lost": number of items that were reported
     as not restored, "bytes": to be read, "whole": nothing was left out, "kind" of the source, "facts": told at
-    the capture, "stage": see `holding.target`} → {"findings": [{"check", "passed", "detail"}]}."""
+    the capture, "stage": see `holding.target`} → {"findings": [{"check", "passed", "detail", …}]}."""
     opened = places.repository(job["repository"])
     with holding.target(job) as target:
         findings = [_Reading(opened, {**job, "target": target}, caller).finding()]
@@ -52,7 +52,7 @@ class _Reading:
         self._wrong_count = self._missing = self._files = self._items = self._bytes = self._told = 0
 
     def finding(self) -> dict[str, Any]:
-        """{"check", "passed", "detail"} of the whole comparison."""
+        """{"check", "passed", "detail", "counts": {"files", "bytes", "missing"}} of the whole comparison."""
         tree = DiskTree(self._job["target"])
         try:
             for entry in self._entries():
@@ -60,7 +60,8 @@ class _Reading:
         finally:
             tree.close()
         passed = not self._wrong_count and self._missing <= self._job["lost"]
-        return {"check": "read back", "passed": passed, "detail": self._detail(passed)}
+        counts = {"files": self._files, "bytes": self._bytes, "missing": self._missing}
+        return {"check": "read back", "passed": passed, "detail": self._detail(passed), "counts": counts}
 
     def _detail(self, passed: bool) -> str:
         if passed:

@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
@@ -62,7 +63,7 @@ def key(**given: str) -> Key | None:
     mask(given.values())
     found = {name: text for name, text in given.items() if text}
     if len(found) > 1:
-        raise _wrong(list(found)[-1], "Another secret is given already; one is enough.")
+        raise _wrong(list(found)[-1], _("Another secret is given already; one is enough."))
     if not found:
         return None
     ((name, text),) = found.items()
@@ -84,10 +85,11 @@ def adopt(
     if known is not None and known.state != RepositoryState.CREATING:
         return known, _update(known, by=by, take_over=take_over)
     if secret is None:
-        raise _wrong("recovery_code", "Give the recovery code, a passphrase or a keyfile of the repository.")
+        raise _wrong("recovery_code", _("Give the recovery code, a passphrase or a keyfile of the repository."))
     found = _surveyed({**_spec(storage), "secret": secret.spec})
     _refuse_taken(storage, known, found)
-    _refuse_another(found, take_over)
+    if not take_over:
+        _refuse_another(found)
     repository = known or _begun(storage, name, secret, found)
     leaves = _enrolled(repository, secret)
     return repository, _adopted(repository, secret, leaves, by=by, took_over=take_over)
@@ -102,7 +104,8 @@ def cancel(repository: Repository, *, by: Actor) -> Job:
     """Stop reading. What is written stays; adopting again goes on. Refused (“not-cancellable”) when nothing reads."""
     job = latest(repository)
     if job is None or not job.active:
-        raise Refused(f"Nobody is reading the log of “{repository}” now.", code="not-cancellable")
+        told = _("Nobody is reading the log of “%(repository)s” now.")
+        raise Refused(told % {"repository": repository}, code="not-cancellable")
     with transaction.atomic():
         jobs.cancel(job, by=by)
         record("repository.adopt.cancel", repository, by=by)
@@ -128,33 +131,33 @@ def _surveyed(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_taken(storage: Storage, known: Repository | None, found: Mapping[str, Any]) -> None:
     if known is not None and known.engine_id != found["id"]:
-        raise Refused(
-            f"The storage “{storage}” is kept for the repository “{known}”, whose making has not ended; make it again,"
-            " or choose another storage.",
-            code="place-taken",
+        told = _(
+            "The storage “%(storage)s” is kept for the repository “%(repository)s”, whose making has not ended; make it"
+            " again, or choose another storage."
         )
+        raise Refused(told % {"storage": storage, "repository": known}, code="place-taken")
     other = Repository.objects.filter(engine_id=found["id"]).exclude(storage=storage).select_related("storage").first()
     if other is not None:
-        raise Refused(
-            f"In “{storage}” lies the repository “{other}”, which this console keeps in the storage “{other.storage}”."
-            " If it was moved, change where that storage is.",
-            code="place-taken",
+        told = _(
+            "In “%(storage)s” lies the repository “%(repository)s”, which this console keeps in the storage “%(kept)s”."
+            " If it was moved, change where that storage is."
         )
+        facts = {"storage": storage, "repository": other, "kept": other.storage}
+        raise Refused(told % facts, code="place-taken")
 
 
-def _refuse_another(found: Mapping[str, Any], take_over: bool) -> None:
+def _refuse_another(found: Mapping[str, Any]) -> None:
     last = found["newest"]
-    if take_over or last is None or _is_ours(last["writer"], found["slot"]):
+    if last is None or _is_ours(last["writer"], found["slot"]):
         return
-    at = datetime.fromtimestamp(last["time"], UTC)
+    at, writer = datetime.fromtimestamp(last["time"], UTC), last["writer"]
     if at > timezone.now() - STILL_WRITING:
-        writer = last["writer"]
-        raise Refused(
-            f"The console {writer.get('console')} on the host {writer.get('host')} wrote into this repository at"
-            f" {at:%Y-%m-%d %H:%M} UTC and may still be at work. Stop it, or take the repository over: from then on it"
-            " can only read there.",
-            code="another-console",
+        told = _(
+            "The console %(console)s on the host %(host)s wrote into this repository at %(at)s UTC and may still be at"
+            " work. Stop it, or take the repository over: from then on it can only read there."
         )
+        facts = {"console": writer.get("console"), "host": writer.get("host"), "at": f"{at:%Y-%m-%d %H:%M}"}
+        raise Refused(told % facts, code="another-console")
 
 
 def _is_ours(writer: Mapping[str, Any], slot: str) -> bool:
@@ -221,7 +224,7 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
         perform({"job": "enrol", "repository": spec, "keyfile": spec["secret"]["value"], "label": LABEL},
                 patience=PATIENCE)  # fmt: skip
     else:
-        _refuse_another(_surveyed(spec), take_over)
+        _refuse_another(_surveyed(spec))
     with transaction.atomic():
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)
         return _reading(repository)
@@ -240,7 +243,7 @@ def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise _wrong("keyfile", "The keyfile's bytes are to be given in base64.") from None
+        raise _wrong("keyfile", _("The keyfile's bytes are to be given in base64.")) from None
 
 
 def _wrong(name: str, sentence: str) -> Invalid:

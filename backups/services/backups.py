@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor, record
@@ -140,7 +141,7 @@ def cancel(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
     with transaction.atomic():
         parts = list(backup.parts.filter(state__in=ACTIVE).select_related("job"))
         if not [part for part in parts if _cancelled(part, by)]:
-            raise Refused("Nothing of this backup can be cancelled any more.", code="not-cancellable")
+            raise Refused(_("Nothing of this backup can be cancelled any more."), code="not-cancellable")
         states.refresh(backup.pk)
         record("backup.cancel", backup, by=by, reason=reason)
     backup.refresh_from_db()
@@ -153,9 +154,10 @@ def hold(backup: Backup, *, until: datetime, by: Actor, reason: str = "") -> Bac
     with transaction.atomic():  # the row is locked: a deletion that begins at this moment sees the hold, or we see it
         present = Backup.objects.select_for_update().get(pk=backup.pk)
         if present.state in (BackupState.DELETING, BackupState.DELETED):
-            raise Refused("This backup was deleted; there is nothing left to hold.", code="backup-deleted")
+            raise Refused(_("This backup was deleted; there is nothing left to hold."), code="backup-deleted")
         if present.held and present.hold_until and future and future < present.hold_until:
-            raise Invalid("The hold would become shorter; release it instead.", errors={"hold_until": "Too early."})
+            told = _("The hold would become shorter; release it instead.")
+            raise Invalid(told, errors={"hold_until": _("Too early.")})
         return _held(backup, "backup.hold", future, reason, by)
 
 
@@ -192,9 +194,10 @@ def _task(source: Source, given: Repository | None, policy: Policy | None) -> _T
 def _refuse_busy(sources: Sequence[Source]) -> None:
     busy = BackupPart.objects.filter(source__in=sources, state__in=ACTIVE).select_related("source").first()
     if busy is not None:
+        told = _("A backup of “%(source)s” is already %(state)s; wait for its end or cancel it.")
         raise Refused(
-            f"A backup of “{busy.source}” is already {busy.get_state_display()}; wait for its end or cancel it.",
-            code="operation-in-progress", facts={"backup": str(busy.backup_id)},
+            told % {"source": busy.source, "state": busy.get_state_display()}, code="operation-in-progress",
+            facts={"backup": str(busy.backup_id)},
         )  # fmt: skip
 
 
@@ -213,13 +216,13 @@ def _verify(given: int | None, policy: Policy | None, sources: Sequence[Source])
 
 def _label(text: str) -> str:
     if len(text) > 200:
-        raise Invalid("The label is too long.", errors={"label": "This must be at most 200 characters long."})
+        raise Invalid(_("The label is too long."), errors={"label": _("This must be at most 200 characters long.")})
     return text
 
 
 def _future(moment: datetime | None) -> datetime | None:
     if moment is not None and moment <= timezone.now():
-        raise Invalid("A hold ends in the future.", errors={"hold_until": "This moment has passed already."})
+        raise Invalid(_("A hold ends in the future."), errors={"hold_until": _("This moment has passed already.")})
     return moment
 
 

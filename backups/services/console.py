@@ -9,8 +9,8 @@ from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure, Refused
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
-from backups.models import BackupType, OwnProtection, Policy, Repository, Schedule, Source, VerifyLevel
-from backups.services import own_database, placing, policies, repositories, schedules, sealing, sources
+from backups.models import BackupType, OwnProtection, Policy, Repository, Schedule, Source, Trigger, VerifyLevel
+from backups.services import backups, own_database, placing, policies, repositories, schedules, sealing, sources
 from backups.services.saving import free_name
 
 NAME = "console"
@@ -36,7 +36,7 @@ def protect(repository: Repository, *, by: Actor, lease: Lease | None = None) ->
 
 
 class ProtectHandler(Handler):
-    """The job that a repository's first proven kit asks for."""
+    """The job that a repository's first proven kit asks for: protection, and the first backup at once."""
 
     label = gettext_lazy("Protection of the console")
 
@@ -47,13 +47,20 @@ class ProtectHandler(Handler):
         """
         row = OwnProtection.objects.select_related("source__repository").first()
         if row is None:
-            protect(_of(lease.job), by=SYSTEM, lease=lease)
+            row = protect(_of(lease.job), by=SYSTEM, lease=lease)
         elif not row.keys_record and row.source.repository is not None:
             sealing.seal(row.source.repository, lease=lease)
+        _back_up_once(row.source)
 
     def failed(self, job: Job, failure: Failure) -> None:
         """Told here; the doctor tells the cure."""
         record("console.protect.failed", _of(job), by=SYSTEM, code=failure.code, sentence=failure.message)
+
+
+def _back_up_once(source: Source) -> None:
+    """Unless there was one: the schedule's first slot is up to a day away, and until then nothing is protected."""
+    if not source.parts.exists():
+        backups.request(BackupType.DATABASE, by=SYSTEM, trigger=Trigger.SYSTEM, sources=[source])
 
 
 def _of(job: Job) -> Repository:

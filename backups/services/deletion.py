@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
@@ -102,7 +103,7 @@ def _parts(backup: Backup) -> QuerySet[BackupPart]:
 
 def _must_be_deletable(backup: Backup, parts: Sequence[BackupPart]) -> None:
     if not parts:
-        raise Refused("This backup was deleted already.", code="backup-deleted")
+        raise Refused(_("This backup was deleted already."), code="backup-deleted")
     _refuse_held(backup)
     _refuse_used(parts)
     for part in parts:
@@ -114,23 +115,22 @@ def _must_be_deletable(backup: Backup, parts: Sequence[BackupPart]) -> None:
 
 def _refuse_held(backup: Backup) -> None:
     if backup.held:
-        raise Refused(f"This backup is held until {backup.hold_until:%Y-%m-%d %H:%M} UTC.", code="on-hold")
+        told = _("This backup is held until %(until)s UTC.") % {"until": f"{backup.hold_until:%Y-%m-%d %H:%M}"}
+        raise Refused(told, code="on-hold")
 
 
 def _refuse_immutable(part: BackupPart) -> None:
     days = part.promise.immutable_days if part.promise else 0
     until = part.backup.created_at + timedelta(days=days)
     if until > timezone.now():
-        raise Refused(
-            f"The policy “{part.promise}” keeps this backup of “{part.source}” immutable until"
-            f" {until:%Y-%m-%d %H:%M} UTC.",
-            code="immutable",
-        )
+        told = _("The policy “%(policy)s” keeps this backup of “%(source)s” immutable until %(until)s UTC.")
+        facts = {"policy": part.promise, "source": part.source, "until": f"{until:%Y-%m-%d %H:%M}"}
+        raise Refused(told % facts, code="immutable")
 
 
 def _refuse_used(parts: Sequence[BackupPart]) -> None:
     if Verification.objects.filter(part__in=parts, state__in=VERIFICATION_ACTIVE).exists():
-        raise Refused("This backup is being verified; wait for the end or cancel the check.", code="in-use")
+        raise Refused(_("This backup is being verified; wait for the end or cancel the check."), code="in-use")
     if words := users.sentence(parts):
         raise Refused(words, code="in-use")
 
@@ -140,11 +140,11 @@ def _refuse_last(part: BackupPart) -> None:
         return
     others = BackupPart.objects.filter(source=part.source, state__in=STORED).exclude(backup=part.backup)
     if not any(restorable([other])[0] for other in _to_be_judged(others)):
-        raise Refused(
-            f"This is the last restorable point of the source “{part.source}”; make another backup first, or archive"
-            " the source.",
-            code="last-restorable-point",
+        told = _(
+            "This is the last restorable point of the source “%(source)s”; make another backup first, or archive the"
+            " source."
         )
+        raise Refused(told % {"source": part.source}, code="last-restorable-point")
 
 
 def _to_be_judged(parts: QuerySet[BackupPart]) -> QuerySet[BackupPart]:

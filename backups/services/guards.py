@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Denied, Invalid, Refused
 from backups.models import OwnProtection, Repository, Schedule, Source
@@ -25,64 +27,66 @@ def must_stay(source: Source, changes: Mapping[str, Any]) -> None:
     """Invalid, naming the fields, when the change leads the console's own source elsewhere."""
     moved = _moved(source, changes) if source.holds_console else []
     if moved:
-        cure = "`aihub source console --repository NAME` on the console's host brings it up to date or moves it."
-        told = (
-            f"“{source}” is the database of this console and is led nowhere else: leave out {', '.join(moved)}. {cure}"
-        )
-        raise Invalid(told, errors=dict.fromkeys(moved, f"Of the console's own source this cannot be changed. {cure}"))
+        cure = _("`aihub source console --repository NAME` on the console's host brings it up to date or moves it.")
+        told = _("“%(source)s” is the database of this console and is led nowhere else: leave out %(fields)s.")
+        field = _("Of the console's own source this cannot be changed.")
+        words = told % {"source": source, "fields": ", ".join(moved)}
+        raise Invalid(f"{words} {cure}", errors=dict.fromkeys(moved, f"{field} {cure}"))
 
 
 def must_be_protected(source: Source) -> None:
     """Refused when the source that is to be archived is the console's database."""
     if OwnProtection.objects.filter(source=source).exists():
-        raise Refused(
-            f"“{source}” is the database of this console, which stays protected as long as the console is in use;"
+        told = _(
+            "“%(source)s” is the database of this console, which stays protected as long as the console is in use;"
             " pause it if it must rest for a while."
         )
+        raise Refused(told % {"source": source})
 
 
 def must_go_home(source: Source, repository: Repository) -> None:
     """Refused when a backup of the console's database, and its keys with it, would go to another repository."""
     if source.holds_console and repository.pk != source.repository_id:
-        raise Refused(
-            f"“{source}” is the database of this console: its backups go to “{source.repository}” alone. Leave the"
-            " repository out, or move it with `aihub source console --repository NAME` on the console's host.",
-            code="source-not-ready",
+        told = _(
+            "“%(source)s” is the database of this console: its backups go to “%(repository)s” alone. Leave the"
+            " repository out, or move it with `aihub source console --repository NAME` on the console's host."
         )
+        raise Refused(told % {"source": source, "repository": source.repository}, code="source-not-ready")
 
 
 def must_not_be_read(sources: Iterable[Source], *, by: Actor | None = None) -> None:
     """Denied when one of them is the console's database, unless somebody on the console's host asks."""
     own = next((source for source in sources if source.holds_console), None)
     if own is not None and (by is None or by.kind != ON_THE_HOST):
-        raise Denied(
-            f"The backups of “{own}” hold every secret of this console, so nobody looks into them or recovers them"
-            f" here. On the console's host: `aihub restore {own} --to DIR`, or `aihub engine restore` with the"
+        told = _(
+            "The backups of “%(source)s” hold every secret of this console, so nobody looks into them or recovers them"
+            " here. On the console's host: `aihub restore %(source)s --to DIR`, or `aihub engine restore` with the"
             " recovery kit."
         )
+        raise Denied(told % {"source": own})
 
 
 def must_not_hold_console(source: Source) -> None:
     """Refused when it would read the console's database or keys under another name, past all that is said here."""
     if source.holds_console or not placing.here(source.node):
         return
-    found: str | Path | None = next((place for place in own_database.places() if loops.covers(source, place)), None)
-    found = "the console's own database" if own_database.is_on_server(source) else found
+    found = _of_the_console(source)
     if found is not None:
-        raise Refused(
-            f"The source “{source}” holds {found}, with which every secret of this console can be read. Leave it out;"
-            " the console backs itself up (`aihub source console`).",
-            code="source-not-ready",
+        told = _(
+            "The source “%(source)s” holds %(found)s, with which every secret of this console can be read. Leave it"
+            " out; the console backs itself up (`aihub source console`)."
         )
+        raise Refused(told % {"source": source, "found": found}, code="source-not-ready")
 
 
 def must_be_kept(schedule: Schedule) -> None:
     """Refused when the schedule that is to be deleted backs the console up."""
     if OwnProtection.objects.filter(schedule=schedule).exists():
-        raise Refused(
-            f"The schedule “{schedule}” backs the console itself up and stays as long as the console is in use;"
+        told = _(
+            "The schedule “%(schedule)s” backs the console itself up and stays as long as the console is in use;"
             " disable it if it must rest for a while."
         )
+        raise Refused(told % {"schedule": schedule})
 
 
 def must_keep_covering(schedule: Schedule, changes: Mapping[str, Any]) -> None:
@@ -94,9 +98,18 @@ def must_keep_covering(schedule: Schedule, changes: Mapping[str, Any]) -> None:
     if "sources" in changes and [source.pk for source in changes["sources"]] != [own.source_id]:
         other.append("sources")
     if other:
-        cure = "Its time, its policy and its name may be changed; add another schedule for other sources."
-        told = f"The schedule “{schedule}” backs the console itself up and nothing else: leave out {', '.join(other)}."
-        raise Invalid(f"{told} {cure}", errors=dict.fromkeys(other, f"Of this schedule it cannot be changed. {cure}"))
+        cure = _("Its time, its policy and its name may be changed; add another schedule for other sources.")
+        told = _("The schedule “%(schedule)s” backs the console itself up and nothing else: leave out %(fields)s.")
+        field = _("Of this schedule it cannot be changed.")
+        words = told % {"schedule": schedule, "fields": ", ".join(other)}
+        raise Invalid(f"{words} {cure}", errors=dict.fromkeys(other, f"{field} {cure}"))
+
+
+def _of_the_console(source: Source) -> str | Path | None:
+    """What it would read of the console's database and keys."""
+    if own_database.is_on_server(source):
+        return _("the console's own database")
+    return next((place for place in own_database.places() if loops.covers(source, place)), None)
 
 
 def _moved(source: Source, changes: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Environment, Node
@@ -17,7 +18,7 @@ def environment(given: Environment | None) -> Environment:
         return given
     known = list(Environment.objects.all()[:2])
     if len(known) > 1:
-        raise Refused("There are several environments; say which one is meant.", code="validation-error")
+        raise Refused(_("There are several environments; say which one is meant."), code="validation-error")
     return known[0] if known else Environment.objects.get_or_create(name=DEFAULT_ENVIRONMENT)[0]
 
 
@@ -36,9 +37,10 @@ def node_for(source: Source, repository: Repository) -> Node | None:
     """The host that reaches both; None when every worker does. Refused when no host can."""
     first, second = source.node, repository.node
     if first and second and first.pk != second.pk:
-        raise Refused(
-            f"The source “{source}” is on the node “{first}”, and the repository “{repository}” on the node"
-            f" “{second}”: neither reaches the other. Choose a repository on the source's own node.",
-            code="source-not-ready",
+        told = _(
+            "The source “%(source)s” is on the node “%(first)s”, and the repository “%(repository)s” on the node"
+            " “%(second)s”: neither reaches the other. Choose a repository on the source's own node."
         )
+        facts = {"source": source, "first": first, "repository": repository, "second": second}
+        raise Refused(told % facts, code="source-not-ready")
     return first or second

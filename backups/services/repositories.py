@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
@@ -24,6 +23,7 @@ from backups.engine.codec import Codec as EngineCodec
 from backups.models import OwnProtection, Repository, RepositoryState, Storage
 from backups.models.repository import Codec
 from backups.services import placing, saving, storages
+from backups.services.recovery_kits import RecoveryKit
 from backups.services.running import perform
 
 PATIENCE = 300.0  # seconds; Argon2 and a slow place together
@@ -31,47 +31,6 @@ OWN_JOB = "own-protection"
 ABANDONED_AFTER = timedelta(minutes=10)  # a creation that says nothing for so long was interrupted
 
 _LEVELS = {Codec.ZSTD: LEVELS[EngineCodec.ZSTD], Codec.GZIP: LEVELS[EngineCodec.GZIP]}  # the others have none
-
-
-@dataclass(frozen=True)
-class RecoveryKit:
-    """What must be kept outside of this system. `code` is told once and stored nowhere."""
-
-    repository: Repository
-    repository_id: str  # 32 hexadecimal digits, written in the repository itself
-    place: str  # where the repository is, in words
-    code: str = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        """The kit as a page to print: what it is, the code, and how to bring data back without the console."""
-        return textwrap.dedent(f"""\
-            AI Hub Backup: recovery kit of the repository “{self.repository.name}”
-
-            Repository id   {self.repository_id}
-            Place           {self.place}
-            Made            {self.repository.created_at:%Y-%m-%d %H:%M} UTC
-
-            Recovery code   {self.code}
-
-            Whoever holds this code and the place's objects can read every backup in it. Keep it on paper, away from
-            both. With it everything comes back, also when the console and its database are lost: copy or mount the
-            place and, from a checkout of AI Hub Backup, list what is there, then restore once for each source:
-
-                AIHUB_RECOVERY_CODE='…' ./aihub engine list <directory>
-                AIHUB_RECOVERY_CODE='…' ./aihub engine restore <directory> --snapshot <id> --target <new directory>
-
-            A bucket is written s3://BUCKET/PREFIX instead of a directory; AIHUB_S3_ENDPOINT, AWS_ACCESS_KEY_ID and
-            AWS_SECRET_ACCESS_KEY in the environment say the rest.
-
-            When there is no checkout any more, the file backups/rescue.py alone does the same; keep a copy of it with
-            this page. It needs Python and four packages: pip install cryptography zstandard msgpack blake3
-
-                AIHUB_RECOVERY_CODE='…' python3 rescue.py list <directory>
-                AIHUB_RECOVERY_CODE='…' python3 rescue.py restore <directory> <id> <new directory>
-
-            Whole systems hold devices and programs that run with other rights: as root, add --privileges.
-            """)
 
 
 def create(
@@ -142,10 +101,10 @@ def default() -> Repository:
     in_use = Repository.objects.filter(state__in=(RepositoryState.OK, RepositoryState.TAMPERED))
     found = list(in_use.select_related("storage__node")[:2])
     if not found:
-        raise Refused("There is no repository yet; create one before the first backup.", code="source-not-ready")
+        raise Refused(_("There is no repository yet; create one before the first backup."), code="source-not-ready")
     if len(found) > 1:
         raise Refused(
-            "There are several repositories, and the source names none: say where its backups go.",
+            _("There are several repositories, and the source names none: say where its backups go."),
             code="source-not-ready",
         )
     return found[0]
@@ -155,9 +114,10 @@ def must_take(repository: Repository) -> None:
     """Refused when its log must not grow: it is tampered, retired or being created. Asked again when the work begins,
     because it may have become so since it was asked for."""
     if repository.state != RepositoryState.OK:
+        told = _("The repository “%(repository)s” is %(state)s; nothing is written to it.")
         raise Refused(
-            f"The repository “{repository}” is {repository.get_state_display()}; nothing is written to it.",
-            code="source-not-ready", facts={"repository_state": repository.state},
+            told % {"repository": repository, "state": repository.get_state_display()}, code="source-not-ready",
+            facts={"repository_state": repository.state},
         )  # fmt: skip
 
 
@@ -165,16 +125,14 @@ def must_be_writable(repository: Repository) -> None:
     """Refused, with the cure, unless backups may go into it now."""
     must_take(repository)
     if not repository.storage.enabled:
-        raise Refused(
-            f"The storage “{repository.storage}” is switched off; enable it, or choose another repository.",
-            code="source-not-ready",
-        )
+        told = _("The storage “%(storage)s” is switched off; enable it, or choose another repository.")
+        raise Refused(told % {"storage": repository.storage}, code="source-not-ready")
     if not repository.kit_settled:
-        raise Refused(
-            f"The recovery kit of the repository “{repository}” was never proven: enter its printed code first, so that"
-            " these backups can be opened when this console is lost.",
-            code="recovery-kit-unproven",
+        told = _(
+            "The recovery kit of the repository “%(repository)s” was never proven: enter its printed code first, so"
+            " that these backups can be opened when this console is lost."
         )
+        raise Refused(told % {"repository": repository}, code="recovery-kit-unproven")
 
 
 def open_spec(repository: Repository) -> dict[str, Any]:

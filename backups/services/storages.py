@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from aihub_backup.core import nodes
 from aihub_backup.core.audit import Actor, record
@@ -114,7 +115,7 @@ def store_spec(storage: Storage) -> dict[str, Any]:
 def place(storage: Storage) -> str:
     """Where it is, in a person's words."""
     words: str = STORAGES.load(storage.kind).describe(_options(storage))
-    return f"{words} on {storage.node}" if storage.node else words
+    return _("%(place)s on %(node)s") % {"place": words, "node": storage.node} if storage.node else words
 
 
 def _options(storage: Storage) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from django.core.files.storage import FileSystemStorage
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.options import OptionsError, option
 
@@ -44,4 +45,4 @@ class LocalStorage(FileSystemStorage):
     @classmethod
     def describe(cls, options: LocalOptions) -> str:
         """The directory."""
-        return f"the directory {options.path}"
+        return _("the directory %(path)s") % {"path": options.path}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from django.core.files.base import File
+from django.utils.translation import gettext as _
 from storages.backends.s3 import S3Storage as LibraryStorage
 
 from aihub_backup.core.options import OptionsError, option, secret
@@ -86,8 +87,12 @@ class S3Storage(LibraryStorage):  # type: ignore[misc]  # django-storages has no
 
     @classmethod
     def describe(cls, options: S3Options) -> str:
-        """The bucket, the prefix and the server."""
-        return _settings(options).describe()
+        """The bucket, the prefix and the server: the engine says the same, in English only."""
+        settings = _settings(options)
+        words = _("the bucket %(bucket)s at %(server)s")
+        if settings.prefix:
+            words = _("the bucket %(bucket)s under %(prefix)s at %(server)s")
+        return words % {"bucket": settings.bucket, "prefix": settings.root, "server": settings.server}
 
     def _create_session(self) -> Any:
         return open_session(self._own)  # the library's own reads profiles and variables of the account

@@ -16,14 +16,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import showing
+from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.models import AuditEvent
 from backups.admin import live
-from backups.admin.base import BROWSE, ReadOnlyInline
+from backups.admin.base import BROWSE
 from backups.admin.deeds import Ask, Deed, DeedAdmin
 from recovery.admin import asking
-from recovery.models import Recovery, RecoveryPart, RecoveryState
+from recovery.admin.findings import in_words
+from recovery.models import Recovery, RecoveryState
 from recovery.models.recovery import BEFORE_THE_START, WORKING
 from recovery.services import recoveries
 
@@ -39,18 +41,6 @@ def _what_a_cancel_means(row: Recovery) -> str:
     return _("What was brought back so far is removed; nothing appears at %(place)s.") % {"place": row.target_path}
 
 
-class RecoveryPartInline(ReadOnlyInline):
-    """What is brought back, and where it goes."""
-
-    model = RecoveryPart
-    fields = ("part", "place", "restored_at", "stats", "item_errors")
-    readonly_fields = fields
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Oddities tell names inside backups."""
-        return [name for name in self.fields if name != "item_errors" or request.user.has_perm(BROWSE)]
-
-
 @admin.register(Recovery)
 class RecoveryAdmin(DeedAdmin):
     """Recoveries."""
@@ -62,8 +52,8 @@ class RecoveryAdmin(DeedAdmin):
     list_select_related = ("node", "job", "backup")
     search_fields = ("=id", "=backup__id", "target_path", "reason", "requested_by_name")
     date_hierarchy = "created_at"
-    hidden = ("requested_by_kind", "requested_by_id", "stage", "tree_inode", "findings", "notices", "job")
-    inlines = (RecoveryPartInline,)
+    hidden = ("requested_by_kind", "requested_by_id", "stage", "tree_inode", "findings", "notices", "job", "include",
+              "exclude")  # fmt: skip
     empty_words = gettext_lazy("Nothing was recovered yet. Try it before you need it: “New recovery” in the sidebar.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("cancel", gettext_lazy("Cancel"), "cancel", "recovery.cancel_recovery", _cancel,
@@ -109,10 +99,13 @@ class RecoveryAdmin(DeedAdmin):
         return rows
 
     def beside(self, request: HttpRequest, row: Recovery) -> dict[str, Any]:
-        """Progress, what was found, what happened."""
+        """Progress, what was found, what happened; names inside backups to those who may see them."""
+        above = ("progress", "recovery", "recovery_parts", "events")
         return {
-            "above": ["aihub/progress.html", "aihub/recovery.html", "aihub/events.html"], "live": _live(row),
+            "above": [f"aihub/{name}.html" for name in above], "live": _live(row),
             "progress_url": reverse("admin:recovery_recovery_progress", args=[row.pk]), "events": _events(row)[:EVENTS],
+            "parts": row.parts.select_related("part__source"), "findings": in_words(row.findings),
+            "sees_names": covers(request.user, BROWSE, row),
         }  # fmt: skip
 
     @admin.display(description=gettext_lazy("state"), ordering="state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
@@ -93,7 +94,7 @@ def recovery(row: Recovery, *, whole: bool = True, names: bool = False) -> dict[
         "data_as_of": min(moments, default=None), "target": _target(row),
         "progress": told.job_progress(row.job, ended_well=row.state in ENDED_WELL),
         "requested_by": told.requester(row), "error": told.error(row), **told.times(row),
-        "findings": row.findings if names else [{**finding, "detail": ""} for finding in row.findings],
+        "findings": [_finding(finding, names) for finding in row.findings],
         "parts": [_part(row, part, whole and names) for part in parts], "links": _links(row),
     }  # fmt: skip
 
@@ -106,6 +107,11 @@ def _part(row: Recovery, part: RecoveryPart, names: bool) -> dict[str, Any]:
         "data_as_of": part.part.data_as_of, "place": place, "restored_at": part.restored_at,
         **{name: part.stats.get(key) for name, key in counts.items()}, "oddities": part.item_errors if names else [],
     }  # fmt: skip
+
+
+def _finding(found: Mapping[str, Any], names: bool) -> dict[str, Any]:
+    """Its sentence may name what is inside."""
+    return {**{name: found[name] for name in ("part", "check", "passed")}, "detail": found["detail"] if names else ""}
 
 
 def _target(row: Recovery) -> dict[str, Any]:

@@ -142,14 +142,15 @@ class Run:
             raise Refused(words, code="not-restorable")
 
     def validate(self) -> None:
-        """Read back what was written, and let the strategies look at what it is."""
+        """Read back what was written, and let the strategies look at what it is. The refusal names what was looked at
+        alone: names inside the backup are for those who may browse it, and stay in the findings."""
         self._move(RecoveryState.VALIDATING)
         self.recovery.findings = findings = self.findings()
         self.recovery.save(update_fields=["findings"])
         bad = [finding for finding in findings if not finding["passed"]]
         if bad:
-            told = " ".join(f"{finding['part']}: {finding['detail']}" for finding in bad[:PROBLEMS_TOLD])
-            words = f"What was restored did not pass the validation, so it was not kept. {told}"
+            told = ", ".join(f"{finding['part']} ({finding['check']})" for finding in bad[:PROBLEMS_TOLD])
+            words = f"What was restored did not pass the validation, so it was not kept: {told}. Its findings say why."
             raise Refused(words, code="invalid-result")
 
     def findings(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from backups.engine import console as engine_console
 from backups.engine.keys import new_recovery_code
 from backups.models import BackupState, OwnProtection, Repository, RepositoryState, Schedule, Source
 from backups.services import backups, console, protection, repositories, schedules, sealing, sources, storages
-from backups.services.repositories import RecoveryKit
+from backups.services.recovery_kits import RecoveryKit
 from tests.backups.stories import back_up, deeds, opened, part_of, work
 from tests.cli.console import command
 from tests.surroundings import of_this_database
@@ -42,6 +42,16 @@ def test_the_proof_of_the_first_kit_protects_the_console(own: OwnProtection) -> 
     assert sealed(own.repository) == sealing.in_use()
     assert keys.parse_ring(sealed(own.repository)["app_keys"].decode()) == settings.AIHUB_APP_KEYS
     assert {"console.protect", "console.keys.seal"} <= set(deeds())
+
+
+def test_its_first_backup_is_not_left_to_the_night(kit: RecoveryKit, by: Actor) -> None:
+    repositories.prove_kit(kit.repository, kit.code, by=by)
+
+    work()
+
+    source = OwnProtection.objects.get().source
+    assert protection.evaluate([source])[source.pk].standing == protection.Standing.PROTECTED
+    assert deeds().count("backup.request") == 1
 
 
 def test_it_happens_once(own: OwnProtection, kit: RecoveryKit, by: Actor, tmp_path: Path) -> None:

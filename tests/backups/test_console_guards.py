@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils.translation import override
 from rest_framework.test import APIClient
 
 from aihub_backup.cli import examinations, parser
@@ -34,7 +35,7 @@ from backups.services import (
     storages,
 )
 from backups.services.protection import Standing
-from backups.services.repositories import RecoveryKit
+from backups.services.recovery_kits import RecoveryKit
 from recovery.models import Recovery
 from recovery.services import recoveries
 from recovery.services.recoveries import Target
@@ -414,3 +415,8 @@ def _of_another_kind(own: OwnProtection) -> Source:
     Source.objects.filter(pk=own.source.pk).update(kind=kind)
     own.source.refresh_from_db()
     return own.source
+
+
+def test_a_refusal_speaks_the_reader_s_language(own: OwnProtection, by: Actor) -> None:
+    with override("zh-hans"), pytest.raises(Refused, match="是本控制台的数据库"):
+        sources.archive(own.source, by=by)

@@ -146,7 +146,7 @@ class Journey:
         self.see("repository-form")
         self._press("Add")
         kit = self.page.locator("pre.kit").inner_text()
-        code = re.search(r"Recovery code\s+(\S+)", kit)
+        code = re.search(rf"{self.say('Recovery code')}\s+(\S+)", kit)
         assert code, f"no code in the kit: {kit}"
         self.see("kit")
         self._field("The printed recovery code").fill(code[1])

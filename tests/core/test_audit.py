@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from django.db import transaction
+from django.utils.translation import override
 
 from aihub_backup.core import audit
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import AuditEvent, Environment, User
+from backups.models import Backup, BackupType
 
 
 def test_it_writes_down_who_did_what(environment: Environment, owner: User) -> None:
@@ -33,6 +36,16 @@ def test_a_name_longer_than_its_column_is_cut(environment: Environment) -> None:
     event = audit.record("x", environment, by=audit.Actor(None, "n" * 300, "token"))
 
     assert event.actor_name == "n" * 200
+
+
+@pytest.mark.django_db
+def test_it_names_things_in_one_language_whoever_acts() -> None:
+    backup = Backup(type=BackupType.FULL, created_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+
+    with override("zh-hans"), transaction.atomic():
+        event, shown = audit.record("backup.request", backup, by=None), str(backup)
+
+    assert (event.target_name, shown) == ("full 2026-01-02 03:04", "完整 2026-01-02 03:04")
 
 
 def test_it_masks_secrets_at_any_depth(environment: Environment) -> None:

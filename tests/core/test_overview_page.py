@@ -33,6 +33,20 @@ def test_it_says_that_nothing_is_protected_yet(browser: Client, db: None) -> Non
     assert "No schedule is enabled" in page
 
 
+def test_it_shows_the_way_until_something_of_somebody_is_backed_up(browser: Client, source: Source, by: Actor) -> None:
+    step = "Say what is protected: add a source"
+    Source.objects.update(holds_console=True)
+    backups.request("full", by=by, sources=[source])
+    work()
+    with_the_console_alone = browser.get("/admin/").text
+    Source.objects.update(holds_console=False)
+
+    page = browser.get("/admin/").text
+
+    assert step in with_the_console_alone
+    assert step not in page
+
+
 def test_it_names_the_source_that_was_never_backed_up(browser: Client, source: Source) -> None:
     page = browser.get("/admin/").text
 

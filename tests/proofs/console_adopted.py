@@ -111,6 +111,7 @@ class _FirstConsole:
         client.add_source(FILES, "files", {"paths": [str(self._files)]})
         client.add_source(DATABASE, "sqlite", {"path": str(self._database)})
         eventually(lambda: _names(console) == {FILES, DATABASE, OWN}, DONE_WITHIN, "the console protects itself")
+        eventually(lambda: client.get("/list", status="completed")["results"], DONE_WITHIN, "it has backed itself up")
 
     def _backed_up(self, console: Console, number: int) -> str:
         mutate(self._files, self._case.random)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from aihub_backup.core.models import Environment, Grant, User
 from aihub_backup.core.roles import ADMIN, AUDITOR, OPERATOR, ROLES, VIEWER
 from backups.models import Backup, BackupPart, Source, Verification
+from recovery.models import Recovery, RecoveryPart
 from tests.roles.test_every_door import PAGES
 from tests.roles.worlds import World, person, policy, world
 
@@ -162,6 +163,33 @@ def test_names_inside_a_backup_are_seen_where_the_role_says_so(client: Client, o
 
     assert shown(ours) == (200, True)
     assert shown(theirs) == (403, False)
+
+
+def test_tables_that_were_counted_are_names_inside_a_backup(client: Client, ours: World, theirs: World) -> None:
+    BackupPart.objects.update(facts={"tables": {"secret_salaries": 12}})
+    client.force_login(operator_who_looks(ours, theirs))
+
+    def shown(place: World) -> tuple[int, bool]:
+        page = client.get(f"/admin/backups/backuppart/{place.id('part')}/change/")
+        return page.status_code, "secret_salaries" in page.text
+
+    assert shown(ours) == (200, True)
+    assert shown(theirs) == (200, False)
+
+
+def test_names_inside_a_recovery_are_seen_where_the_role_says_so(client: Client, ours: World, theirs: World) -> None:
+    RecoveryPart.objects.update(item_errors=[{"path": "/srv/secret-plan", "message": "gone"}])
+    Recovery.objects.update(
+        findings=[{"part": "docs", "check": "read back", "passed": False, "detail": "secret-sum (other content)."}]
+    )
+    client.force_login(operator_who_looks(ours, theirs))
+
+    def shown(place: World) -> tuple[int, bool, bool]:
+        page = client.get(f"/admin/recovery/recovery/{place.id('recovery_id')}/change/")
+        return page.status_code, "secret-plan" in page.text, "secret-sum" in page.text
+
+    assert shown(ours) == (200, True, True)
+    assert shown(theirs) == (200, False, False)
 
 
 def test_a_kit_is_proven_by_those_who_may_change_the_repository(client: Client, ours: World, theirs: World) -> None:

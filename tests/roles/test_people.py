@@ -32,8 +32,8 @@ def browser(client: Client, ada: User) -> Client:
     return client
 
 
-def grant(user: User, role: str = RESTORE_OPERATOR) -> dict[str, Any]:
-    return {"user": str(user.pk), "role": Group.objects.get(name=role).pk, "every_environment": "on", "tags": "{}"}
+def grant(user: User, role: str = RESTORE_OPERATOR, tags: str = "") -> dict[str, Any]:
+    return {"user": str(user.pk), "role": Group.objects.get(name=role).pk, "every_environment": "on", "tags": tags}
 
 
 def test_an_administrator_grants_a_role_to_somebody_else(browser: Client, stranger: User) -> None:
@@ -41,6 +41,14 @@ def test_an_administrator_grants_a_role_to_somebody_else(browser: Client, strang
 
     assert answer.status_code == 302, answer.text
     assert Grant.objects.get().user == stranger
+
+
+def test_a_role_for_what_carries_tags_names_them_in_lines(browser: Client, stranger: User) -> None:
+    answer = browser.post("/admin/core/grant/add/", grant(stranger, tags="team=search\nstage=live\n"))
+
+    assert answer.status_code == 302, answer.text
+    assert Grant.objects.get().tags == {"team": "search", "stage": "live"}
+    assert "team=search, stage=live" in browser.get("/admin/core/grant/").text
 
 
 def test_nobody_grants_themselves_a_role(browser: Client, ada: User) -> None:

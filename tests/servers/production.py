@@ -20,8 +20,9 @@ CHOSEN = (
     "tests/core", "tests/provisioning", "tests/metrics", "tests/api/test_idempotency.py", "tests/api/test_schedules.py",
     "tests/backups/test_slots.py", "tests/backups/test_schedules.py", "tests/backups/test_retention.py",
     "tests/backups/test_deletion.py", "tests/backups/test_verifications.py", "tests/backups/test_states.py",
-    "tests/backups/test_a_run_is_interrupted.py", "tests/backups/test_console.py", "tests/backups/test_console_guards.py",
-    "tests/backups/test_protection.py", "tests/recovery/test_a_recovery_is_interrupted.py",
+    "tests/backups/test_a_run_is_interrupted.py", "tests/backups/test_console.py",
+    "tests/backups/test_console_guards.py", "tests/backups/test_protection.py",
+    "tests/recovery/test_a_recovery_is_interrupted.py",
 )  # fmt: skip
 
 # Of these directories, what asks no database or is about SQLite's own surroundings.

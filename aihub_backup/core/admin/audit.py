@@ -99,7 +99,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("facts"))
     def told(self, event: AuditEvent) -> SafeString | str:
         """One a line."""
-        lines = format_html_join("", '<div class="mono">{} = {}</div>', event.facts.items())
+        facts = ((name, showing.plain(value)) for name, value in event.facts.items())
+        lines = format_html_join("", '<div class="mono">{} = {}</div>', facts)
         return lines or showing.NOTHING
 
 

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from aihub_backup.core import roles, tokens
+from aihub_backup.core import pairs, roles, showing, tokens
 from aihub_backup.core.admin.base import AuditedAdmin, ReadOnlyAdmin
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.models import ApiToken, Grant, User
@@ -112,7 +112,7 @@ class RolesAdmin(AuditedAdmin, GroupAdmin):  # type: ignore[misc]  # its field m
 class GrantAdmin(AuditedAdmin):
     """Who holds which role where."""
 
-    list_display = ("holder", "role", "where", "tags", "created_at")
+    list_display = ("holder", "role", "where", "carrying", "created_at")
     list_filter = ("role", "environments")
     list_select_related = ("user", "group", "role")
     search_fields = ("user__username", "group__name", "role__name")
@@ -127,6 +127,11 @@ class GrantAdmin(AuditedAdmin):
         if _own(request, obj):
             raise PermissionDenied
         super().save_model(request, obj, form, change)
+
+    @admin.display(description=_("tags"))
+    def carrying(self, grant: Grant) -> str:
+        """What a source must carry."""
+        return ", ".join(pairs.lines(grant.tags)) or showing.NOTHING
 
     @admin.display(description=_("holder"))
     def holder(self, grant: Grant) -> str:

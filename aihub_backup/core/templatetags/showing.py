@@ -18,6 +18,7 @@ register.filter("size", showing.size)
 register.filter("moment", showing.moment)
 register.filter("duration", showing.duration)
 register.filter("bar", showing.bar)
+register.filter("plain", showing.plain)
 
 
 @register.filter

@@ -87,7 +87,12 @@ class S3Settings:
     def describe(self) -> str:
         """The place in words, without secrets."""
         place = f"the bucket {self.bucket}" + (f" under {self.root}" if self.prefix else "")
-        return f"{place} at {self.endpoint_url or f'AWS ({self.region or DEFAULT_REGION})'}"
+        return f"{place} at {self.server}"
+
+    @property
+    def server(self) -> str:
+        """Who keeps the bucket."""
+        return self.endpoint_url or f"AWS ({self.region or DEFAULT_REGION})"
 
     def hidden(self, text: str) -> str:
         """The text without our secrets: a server may repeat what it was sent."""

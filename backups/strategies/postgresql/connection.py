@@ -16,7 +16,7 @@ from backups.strategies.postgresql.client import CONNECT_SECONDS, Desk
 from backups.strategies.postgresql.options import PostgreSQLOptions
 
 OLDEST = 12  # major version of a server; hashtextextended() and pg_sequences are there since 11
-_LOOK_AFTER_US = 5000  # milliseconds between two looks of the server at whether we are there
+_LOOK_AFTER_MS = 5000  # between two looks of the server at whether we are there
 
 # What may differ between two servers, or between two people, and changes how values are written as text.
 _PINNED = {
@@ -59,7 +59,7 @@ def _let_it_notice_our_end(connection: Connection) -> None:
     """A server that counts a large table hears nothing from us: killed, we would keep the dump's moment open for as
     long as it counts. Servers before 14 and on some systems cannot look."""
     with suppress(psycopg.Error), connection.transaction():
-        connection.execute(f"SET client_connection_check_interval = {_LOOK_AFTER_US}".encode())
+        connection.execute(f"SET client_connection_check_interval = {_LOOK_AFTER_MS}".encode())
 
 
 @contextmanager
