@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
@@ -20,6 +21,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from aihub_backup.core import roles, tokens
 from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.long_lists import LongList, ValuesFilter
 from aihub_backup.core.models import ApiToken, AuditEvent, Environment, Grant, Job, Node, User
 from aihub_backup.core.scoped_admin import ScopedAdmin
 
@@ -33,6 +35,10 @@ else:
 
 class ReadOnlyAdmin(ScopedAdmin, _ModelAdmin):
     """Rows to look at: what happened is not edited."""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """One for long tables."""
+        return LongList
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody."""
@@ -111,7 +117,7 @@ class JobAdmin(ReadOnlyAdmin):
         "finished_at",
         "error_code",
     )
-    list_filter = ("state", "kind", "queue", "node")
+    list_filter = ("state", ("kind", ValuesFilter), ("queue", ValuesFilter), "node")
     list_select_related = ("node",)
     search_fields = ("=id", "=target_id", "error_message")
     date_hierarchy = "created_at"
@@ -123,7 +129,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     """Who did what."""
 
     list_display = ("at", "actor_name", "action", "target_type", "target_name")
-    list_filter = ("action", "actor_kind", "target_type")
+    list_filter = (("action", ValuesFilter), ("actor_kind", ValuesFilter), ("target_type", ValuesFilter))
     search_fields = ("actor_name", "target_name", "=target_id", "=request_id")
     date_hierarchy = "at"
     show_full_result_count = False

@@ -8,12 +8,11 @@ from django.contrib import admin
 from django.contrib.admin.filters import FieldListFilter, RelatedFieldListFilter
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
-from django.db import models
 from django.db.models import Model, QuerySet
 from django.forms import ModelChoiceField, ModelForm
 from django.http import Http404, HttpRequest
 
-from aihub_backup.core.access import bounds, covers, everywhere, reach_of, scope
+from aihub_backup.core.access import covers, everywhere, reach_of, scope
 from aihub_backup.core.reach import Reach
 
 if TYPE_CHECKING:
@@ -32,13 +31,8 @@ class ScopedAdmin(_ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What the person may see; whoever may change something may see it."""
-        rows = super().get_queryset(request)
-        seen = scope(rows, request.user, permission_for(self.model, "view"))
-        changed = permission_for(self.model, "change")
-        if not bounds(request.user, changed):
-            return seen
-        within = scope(self.model._base_manager.all(), request.user, changed)
-        return rows.filter(models.Q(pk__in=seen.order_by().values("pk")) | models.Q(pk__in=within.values("pk")))
+        verbs = ("view", "change")
+        return scope(super().get_queryset(request), request.user, *(permission_for(self.model, verb) for verb in verbs))
 
     def has_add_permission(self, request: HttpRequest, *more: Any) -> bool:
         """Within bounds only where rows say where they belong."""

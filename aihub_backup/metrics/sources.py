@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.cache import cache
 from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, QuerySet, Value, When
+from django.utils import timezone
 
 from aihub_backup.core.models.job import JobState
 from aihub_backup.metrics.family import Family, Labels, counter, gauge, moment
-from backups.models import Backup, BackupPart, BackupState, PartState, RepositoryState, Source, Verification
+from backups.models import Backup, BackupPart, BackupState, PartState, Repository, RepositoryState, Source, Verification
 from backups.models.backup import ACTIVE, STORED
 from backups.models.verification import VerificationState
 from disaster.models import RPO_MINUTES, RTO_MINUTES, DRConfig
@@ -43,6 +45,17 @@ def labels(source: Source) -> Labels:
 
 def _runs(rows: list[Source]) -> Family:
     """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
+    known = {row.pk: labels(row) for row in Source.objects.select_related("environment")}
+    counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
+    for source, *values, count in [*_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)]:
+        counts[(*known[source], *values)] += count
+    counts += _missed()
+    told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
+    return counter("aihub_backup_runs", told, RUN, counts)
+
+
+def _ended(**when: Any) -> list[tuple[Any, ...]]:
+    """(source, type, status, count) of runs that ended then."""
     odd = Q(warnings_count__gt=0) | Q(errors_count__gt=0) | ~Q(item_errors=[])
     status = Case(
         When(data_as_of__isnull=False, then=Case(
@@ -50,14 +63,26 @@ def _runs(rows: list[Source]) -> Family:
         When(job__state=JobState.CANCELLED, then=Value("cancelled")),
         default=Value("failed"), output_field=CharField(),
     )  # fmt: skip
-    names = ("source__name", "source__environment__name", "backup__type")
-    ended = BackupPart.objects.exclude(state__in=ACTIVE).annotate(status=status)
-    counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
-    for *values, count in ended.values_list(*names, "status").annotate(count=Count("pk")).order_by():
-        counts[tuple(values)] = count
-    counts += _missed()
-    told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
-    return counter("aihub_backup_runs", told, RUN, counts)
+    ended = BackupPart.objects.filter(**when).exclude(state__in=ACTIVE).annotate(status=status)
+    told = ended.values_list("source", "backup__type", "status").annotate(count=Count("pk")).order_by()
+    return list(told)
+
+
+def _long_ended() -> list[tuple[Any, ...]]:
+    """What ended before yesterday never changes: it is counted once a day, not at each scrape."""
+    until = _settled()
+    key = f"metrics:runs:{until:%Y-%m-%d}"
+    found: list[tuple[Any, ...]] | None = cache.get(key)
+    if found is None:
+        found = _ended(finished_at__lt=until)
+        cache.set(key, found, timeout=2 * 86_400)
+    return found
+
+
+def _settled() -> datetime:
+    """Yesterday's midnight: whoever writes down an end now does not write one before it."""
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=1)
 
 
 def _missed() -> Counter[Labels]:
@@ -72,7 +97,8 @@ def _missed() -> Counter[Labels]:
 
 def _points(rows: list[Source]) -> Iterator[Family]:
     stored = BackupPart.objects.filter(state__in=STORED)
-    restorable = stored.exclude(repository__state=RepositoryState.CREATING).exclude(pk__in=_damaged())
+    unmade = list(Repository.objects.filter(state=RepositoryState.CREATING).values_list("pk", flat=True))
+    restorable = stored.exclude(repository__in=unmade).exclude(pk__in=_damaged())
     counted = restorable.values("source").annotate(newest=Max("data_as_of"), count=Count("pk")).order_by()
     points = {one["source"]: one for one in counted}
     yield gauge(

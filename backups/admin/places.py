@@ -255,7 +255,7 @@ class RepositoryAdmin(AddingAdmin):
 def used(**chosen: Any) -> dict[Any, tuple[int, int, int]]:
     """Of each repository: how many live points, the bytes they added, and their sizes together."""
     rows = BackupPart.objects.filter(Q(state__in=STORED), **chosen).values_list("repository").order_by()
-    told = rows.annotate(count=Count("pk"), added=Sum("stored_bytes"), whole=Sum("size_bytes"))
+    told = rows.annotate(count=Count("*"), added=Sum("stored_bytes"), whole=Sum("size_bytes"))
     return {key: (count, added or 0, whole or 0) for key, count, added, whole in told}
 
 

@@ -69,7 +69,8 @@ def schedule(row: Schedule) -> dict[str, Any]:
         "name", "type", "strategy", "tags", "cron_expression", "timezone", "misfire", "grace_seconds", "enabled",
         "disabled_reason", "created_at", "updated_at",
     )  # fmt: skip
-    latest = row.slots.order_by("-due_at").first()
+    # In lists it was fetched for all rows at once, as `newest`.
+    latest = next(iter(vars(row)["newest"]), None) if "newest" in vars(row) else row.slots.order_by("-due_at").first()
     return {
         "id": row.pk, **{name: getattr(row, name) for name in plain},
         "sources": [_reference(source) for source in row.sources.all()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import OpenApiExample
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +17,7 @@ from backups.api.bodies import RUN
 from backups.api.configured import Configured
 from backups.api.nouns import API, SCHEDULE
 from backups.api.sight import sees_names
-from backups.models import Schedule, Source, Trigger
+from backups.models import Schedule, ScheduleSlot, Source, Trigger
 from backups.services import backups, schedules
 
 CREATE = [
@@ -43,7 +43,8 @@ class _Schedules(Configured):
         """By what they say."""
         plain = {"type": "type__in", "source": "sources", "policy": "policy", "enabled": "enabled"}
         chosen = {lookup: self.asked[name] for name, lookup in plain.items() if name in self.asked}
-        return rows.filter(**chosen).prefetch_related("sources")
+        newest = ScheduleSlot.objects.order_by("-due_at")[:1]
+        return rows.filter(**chosen).prefetch_related("sources", Prefetch("slots", newest, to_attr="newest"))
 
 
 class Create(_Schedules):

@@ -61,7 +61,7 @@ class Verification(CarriesError, Stateful):
     )
     level = models.PositiveSmallIntegerField(_("level"))
     state = models.CharField(
-        _("state"), max_length=24, choices=VerificationState.choices, default=VerificationState.QUEUED, db_index=True
+        _("state"), max_length=24, choices=VerificationState.choices, default=VerificationState.QUEUED
     )
     trigger = models.CharField(_("trigger"), max_length=16, choices=Trigger.choices, default=Trigger.SYSTEM)
     requested_by_kind = models.CharField(max_length=16, default="system")
@@ -81,7 +81,12 @@ class Verification(CarriesError, Stateful):
         verbose_name = _("verification")
         verbose_name_plural = _("verifications")
         ordering = ("-created_at", "-id")
-        indexes = (models.Index(fields=("part", "-created_at"), name="verification_of_part"),)
+        indexes = (
+            models.Index(fields=("part", "-created_at"), name="verification_of_part"),
+            models.Index(fields=("part", "state", "-finished_at"), name="verification_results_of_part"),
+            models.Index(fields=("-created_at", "-id"), name="verification_newest"),
+            models.Index(fields=("state", "-created_at"), name="verification_by_state"),
+        )
         constraints = (
             models.CheckConstraint(condition=models.Q(level__range=(1, 3)), name="verification_level_1_to_3"),
             models.UniqueConstraint(
