@@ -47,8 +47,8 @@ class ValuesFilter(FieldListFilter):
         model_admin: admin.ModelAdmin[Any], field_path: str,
     ) -> None:  # fmt: skip
         self.lookup_kwarg = field_path
+        self.lookup_val = params.get(field_path)  # the base class takes it out of the parameters
         super().__init__(field, request, params, model, model_admin, field_path)
-        self.lookup_val = params.get(field_path)
         self.values = list(_values(model, field.column))
 
     def expected_parameters(self) -> list[str | None]:
