@@ -155,14 +155,14 @@ def _placed(model: type[M], held: Sequence[Bound]) -> Q:
     within = place._base_manager.filter(_placed(place, held))
     if not _many(model, reach.through):
         return Q(**{f"{reach.through}__in": within.values("pk")})
-    return _wholly(model, reach, within) | (~Exists(_others(model, reach, isnull=False)) & _here(reach, held))
+    return _wholly(model, reach, within) | (~Q(Exists(_others(model, reach, isnull=False))) & _here(reach, held))
 
 
 def _wholly(model: type[models.Model], reach: Reach, within: QuerySet[Any]) -> Q:
     """Some of the places it belongs to lie within, and none without."""
     elsewhere = within.model._base_manager.exclude(pk__in=within.values("pk"))
     some = model._base_manager.filter(**{f"{reach.through}__in": within.values("pk")})
-    return Q(pk__in=some.values("pk")) & ~Exists(_others(model, reach, **{"in": elsewhere.values("pk")}))
+    return Q(pk__in=some.values("pk")) & ~Q(Exists(_others(model, reach, **{"in": elsewhere.values("pk")})))
 
 
 def _others(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any]:

@@ -32,7 +32,7 @@ class LongList(_ChangeList):
         if self.multi_page and self.page_num > 1:
             keys = list(self.result_list.values_list("pk", flat=True))
             rows = {row.pk: row for row in self._whole_rows(keys)}
-            self.result_list = [rows[key] for key in keys if key in rows]  # type: ignore[assignment]  # rows as good as a query
+            self.result_list = [rows[key] for key in keys if key in rows]
 
     def _whole_rows(self, keys: list[Any]) -> models.QuerySet[Any]:
         """These, as the list's own query would bring them."""

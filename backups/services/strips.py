@@ -82,7 +82,7 @@ def _ended() -> QuerySet[BackupPart]:
     return BackupPart.objects.filter(created_at__gte=_begin(), state__in=_OF_PART)
 
 
-def _skipped() -> QuerySet[ScheduleSlot, Any]:
+def _skipped() -> QuerySet[Any, Any]:
     """Missed slots with their day."""
     slots = ScheduleSlot.objects.filter(state=SlotState.MISSED, due_at__gte=_begin())
     return slots.annotate(day=Day("due_at"))

@@ -70,7 +70,7 @@ class City:
         """Whose parts the backup of that number has: mostly one, sometimes three; seldom of two environments."""
         step = self.size.environments
         if number % 500 == 499:
-            places = (number, number + 1)
+            places: tuple[int, ...] = (number, number + 1)
         elif number % 50 == 49:
             places = (number, number + step, number + 2 * step)
         else:
