@@ -6,28 +6,26 @@ first use. *production*: AIHUB_DATABASE_URL, AIHUB_BROKER_URL or AIHUB_MODE say 
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 from kombu import Exchange, Queue
 
-from aihub_backup import look
+from aihub_backup import connections, home, look, openapi
 from aihub_backup.core import keys, logs, redaction
-from aihub_backup.core.variables import choice, flag, integer, read_file, seconds, secret, text, words
+from aihub_backup.core.variables import choice, flag, integer, seconds, secret, text, words
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = home.BASE_DIR
 AIHUB_VERSION = str(tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"])
 
-read_file(os.environ.get("AIHUB_ENV_FILE") or BASE_DIR / ".env")
+home.read_variables()
 
 
 def directory(path: Path) -> Path:
@@ -41,7 +39,7 @@ def directory(path: Path) -> Path:
 
 # --- where we are ---------------------------------------------------------------------------------------------------
 
-AIHUB_HOME = directory(Path(text("AIHUB_HOME", str(BASE_DIR / "var"))).expanduser().resolve())
+AIHUB_HOME = directory(home.path())
 
 _database_url = secret("AIHUB_DATABASE_URL")
 _broker_url = secret("AIHUB_BROKER_URL")
@@ -80,7 +78,7 @@ def _secret_key() -> str:
 def _app_keys() -> keys.KeyRing:
     """Empty when there is none: the system check says so, and whatever needs a key says so again."""
     given = secret("AIHUB_APP_KEYS")
-    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / "console.sqlite3").exists()):
+    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / home.DATABASE).exists()):
         # Never beside an existing database: a new key could not open what the lost one had sealed.
         given = keys.read_or_make(AIHUB_APP_KEYS_PATH, keys.new_ring)
     try:
@@ -175,55 +173,11 @@ TEMPLATES = [
     },
 ]
 
-# --- database -------------------------------------------------------------------------------------------------------
+# --- database, cache, sessions --------------------------------------------------------------------------------------
 
-
-def _sqlite(path: Path) -> dict[str, Any]:
-    """WAL with full sync: a job's state must survive a power cut. IMMEDIATE: writers wait instead of failing."""
-    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-    return {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": path,
-        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": pragmas},
-        "TEST": {"NAME": AIHUB_HOME / "test.sqlite3"},
-    }
-
-
-def _postgresql(url: str) -> dict[str, Any]:
-    """A small psycopg pool in each process; TCP finds a dead server within a minute."""
-    found: dict[str, Any] = dict(dj_database_url.parse(url))
-    pool = {"min_size": 1, "max_size": integer("AIHUB_DATABASE_POOL", 8, minimum=2), "timeout": 15}
-    tcp = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
-    options = {**tcp, **found.get("OPTIONS", {}), "pool": pool}
-    return found | {"OPTIONS": options, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
-
-
-def _database(url: str) -> dict[str, Any]:
-    scheme, parts = url.partition(":")[0], urlsplit(url)
-    if not url or scheme == "sqlite":
-        return _sqlite(Path(unquote(parts.path)) if url else AIHUB_HOME / "console.sqlite3")
-    if scheme not in ("postgres", "postgresql"):
-        raise ImproperlyConfigured(f"AIHUB_DATABASE_URL must begin with postgres:// or sqlite:///, not {scheme}://.")
-    redaction.remember([unquote(parts.password or "")])
-    return _postgresql(url)
-
-
-DATABASES = {"default": _database(_database_url)}
-
-# --- cache, sessions ------------------------------------------------------------------------------------------------
-
-
-def _cache(url: str) -> dict[str, Any]:
-    if not url:
-        return {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "aihub_cache"}
-    if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-        raise ImproperlyConfigured("AIHUB_CACHE_URL must begin with redis://, rediss:// or unix://.")
-    # A cache that is down makes pages slower, never wrong: django-redis then answers "not there".
-    limits = {"SOCKET_CONNECT_TIMEOUT": 2, "SOCKET_TIMEOUT": 2, "IGNORE_EXCEPTIONS": True}
-    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": limits, "KEY_PREFIX": "aihub"}
-
-
-CACHES = {"default": _cache(_cache_url)}
+_pool = integer("AIHUB_DATABASE_POOL", 8, minimum=2)
+DATABASES = {"default": connections.database(_database_url, home=AIHUB_HOME, pool=_pool)}
+CACHES = {"default": connections.cache(_cache_url)}
 DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 SESSION_ENGINE = "django.contrib.sessions.backends.db"  # a person stays signed in when the cache is lost
 SESSION_COOKIE_NAME = "aihub_session"
@@ -314,46 +268,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "aihub_backup.core.problems.handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-SPECTACULAR_SETTINGS = {
-    "TITLE": "AI Hub Backup",
-    "DESCRIPTION": "Backup, recovery and disaster recovery for an AI platform.",
-    "VERSION": "1",
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
-    "SCHEMA_PATH_PREFIX": r"/api/v1",
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {  # names of enumerations never depend on which other ones there are
-        "BackupType": "backups.models.BackupType",
-        "BackupStatus": "backups.models.BackupState",
-        "PartStatus": "backups.models.PartState",
-        "PartMode": "backups.models.Mode",
-        "RequestTrigger": "backups.models.Trigger",
-        "VerificationStatus": "backups.models.VerificationState",
-        "MisfireRule": "backups.models.Misfire",
-        "SlotStatus": "backups.models.SlotState",
-        "RepositoryStatus": "backups.models.RepositoryState",
-        "RepositoryCodec": "backups.models.repository.Codec",
-        "RecoveryType": "recovery.models.RecoveryType",
-        "RecoveryStatus": "recovery.models.RecoveryState",
-        "RecoveryPurpose": "recovery.models.Purpose",
-        "RequestedPurpose": "recovery.api.bodies.PURPOSES",
-        "TargetKind": "recovery.models.TargetKind",
-        "ConflictRule": "recovery.api.bodies.CONFLICTS",
-        "StorageKind": "backups.api.shapes.STORAGE_KINDS",
-        "SourceKind": "backups.api.shapes.SOURCE_KINDS",
-        "EntryKind": "backups.api.shapes.ENTRY_KINDS",
-        "CheckedState": "backups.api.shapes.CHECKED",
-        "Severity": "backups.api.shapes.SEVERITIES",
-    },
-    "PREPROCESSING_HOOKS": ["aihub_backup.core.api.routes.without_slashes"],
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "aihub_backup.core.api.schema.close_bodies",
-    ],
-}
+SPECTACULAR_SETTINGS = openapi.SETTINGS
 
 # --- jobs and workers -----------------------------------------------------------------------------------------------
 
@@ -367,33 +282,12 @@ AIHUB_JOB_RETRY_SECONDS = seconds("AIHUB_JOB_RETRY_SECONDS", 30)  # first pause 
 AIHUB_JOB_RETRY_MOST_SECONDS = seconds("AIHUB_JOB_RETRY_MOST_SECONDS", 3600)
 AIHUB_JOB_RING_SECONDS = seconds("AIHUB_JOB_RING_SECONDS", 60)  # a queued job nobody came for is rung again
 
-_broker_directory = AIHUB_HOME / "broker"
-
-
-def _file_broker() -> dict[str, Any]:
-    """Messages are files: what one side writes into `in` the other reads there too, so both folders are one."""
-    queue = directory(_broker_directory / "queue")
-    control = directory(_broker_directory / "control")
-    folders = {"data_folder_in": str(queue), "data_folder_out": str(queue), "control_folder": str(control)}
-    return {**folders, "polling_interval": 0.1}
-
-
-def _broker_options(url: str) -> dict[str, Any]:
-    """A broker that is down is noticed soon: whoever rings may be a person's request. Workers wait on their own."""
-    if url.startswith("filesystem"):
-        return _file_broker()
-    soon = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
-    if not url.startswith(("redis", "rediss", "sentinel")):
-        return soon
-    # Messages are acknowledged as soon as they are heard: what is still unheard after an hour was lost with its worker.
-    line = {"socket_keepalive": True, "socket_timeout": 10, "health_check_interval": 25}
-    return {**soon, **line, "visibility_timeout": 3600}
-
-
+_broker_folders = [AIHUB_HOME / "broker" / name for name in ("queue", "control")]
+_of_files = not _broker_url or _broker_url.startswith("filesystem")
 CELERY_BROKER_URL = _broker_url or "filesystem://localhost//"  # without a host kombu warns at each start
-CELERY_BROKER_TRANSPORT_OPTIONS = _broker_options(CELERY_BROKER_URL)
-if _broker_url:
-    redaction.remember([unquote(urlsplit(_broker_url).password or "")])
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    connections.file_broker(*map(directory, _broker_folders)) if _of_files else connections.broker(_broker_url)
+)
 CELERY_BROKER_CONNECTION_TIMEOUT = 4
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker for ever

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db.models import Prefetch, QuerySet
@@ -17,12 +18,13 @@ from aihub_backup.core import showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.models import Node, User
 from backups.admin import charts
-from backups.admin.places import used
+from backups.admin.places import seen_points
 from backups.models import Backup, BackupPart, Repository, Schedule, Source, Verification
 from backups.models.backup import BACKUP_ACTIVE
 from backups.models.verification import VERIFICATION_ACTIVE
-from backups.services import backups, protection, schedules, strips
+from backups.services import backups, protection, schedules, strips, usage
 from backups.services.protection import Standing, Verdict
+from backups.services.usage import Usage
 from recovery.models import Recovery
 from recovery.models.recovery import ACTIVE
 
@@ -75,7 +77,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         **context, "checked_at": timezone.now(), "lines": _shown(lines[:MOST]), "lines_more": max(0, len(lines) - MOST),
         "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(rows, judged),
         "together": charts.strip(strips.whole(rows)) if sources else "",
-        "working": _working(user), "next": _next(user), "storage": _storage(user), "nodes": _nodes(user),
+        "working": _working(user), "next": _next(user), "nodes": _nodes(user), "repositories": _repositories(request),
     }  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def _headline(judged: Sequence[Line]) -> str:
         return _("Nothing is protected yet: there is no source in service.")
     if good == len(judged):
         return ngettext("The one source is protected.", "All %(count)d sources are protected.", good) % {"count": good}
-    told = _("%(good)d of %(all)d sources are protected; %(bad)d want you.")
+    told = _("%(good)d of %(all)d sources are protected; %(bad)d need attention.")
     return told % {"good": good, "all": len(judged), "bad": len(judged) - good}
 
 
@@ -118,19 +120,18 @@ def _cards(sources: QuerySet[Source], judged: Sequence[Line]) -> list[tuple[str,
 
 def _oldest(judged: Sequence[Line]) -> tuple[str, str]:
     """Of all sources the one whose newest restorable point is the oldest."""
-    missing = next((line for line in judged if line.verdict.point is None), None)
-    if missing is not None:
-        return _("none"), _("“%(name)s” has no restorable point") % {"name": missing.source}
-    aged = [(line.verdict.point.data_as_of, line) for line in judged if line.verdict.point]
-    if not aged:
+    if not judged:
         return showing.NOTHING, ""
-    at, line = min(aged, key=lambda pair: pair[0] or timezone.now())
-    age = timezone.now() - (at or timezone.now())
-    within = sum(timezone.now() - (moment or timezone.now()) <= one.verdict.rpo for moment, one in aged)
-    told = _("“%(name)s”; %(within)d of %(all)d within their target") % {
-        "name": line.source, "within": within, "all": len(judged)
-    }  # fmt: skip
-    return showing.duration(age.total_seconds()), told
+    now, ages = timezone.now(), dict[str, timedelta]()
+    for line in judged:
+        if line.verdict.data_as_of is None:
+            return _("none"), _("“%(name)s” has no restorable point") % {"name": line.source}
+        ages[line.source.name] = now - line.verdict.data_as_of
+    oldest = max(ages, key=ages.__getitem__)
+    within = sum(ages[line.source.name] <= line.verdict.rpo for line in judged)
+    told = _("“%(name)s”; %(within)d of %(all)d within their target")
+    facts = {"name": oldest, "within": within, "all": len(judged)}
+    return showing.duration(ages[oldest].total_seconds()), told % facts
 
 
 def _verified(judged: Sequence[Line]) -> tuple[str, str]:
@@ -178,12 +179,11 @@ def _next(user: User) -> list[tuple[Schedule, Any]]:
     return sorted(found, key=lambda pair: pair[1])[:SOON]
 
 
-def _storage(user: User) -> list[tuple[Repository, str, str, int]]:
-    """(repository, protected, stored, points)."""
-    rows = list(scope(Repository.objects.select_related("storage"), user, "backups.view_repository"))
-    kept = used(repository__in=rows)
-    told = [(row, kept.get(row.pk, (0, 0, 0))) for row in rows]
-    return [(row, showing.size(whole), showing.size(added), count) for row, (count, added, whole) in told]
+def _repositories(request: HttpRequest) -> list[tuple[Repository, Usage]]:
+    """With what lies in each of them."""
+    rows = list(scope(Repository.objects.select_related("storage"), request.user, "backups.view_repository"))
+    found = usage.of_repositories(seen_points(request).filter(repository__in=rows))
+    return [(row, found.get(row.pk, Usage())) for row in rows]
 
 
 def _nodes(user: User) -> list[Node]:

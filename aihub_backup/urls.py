@@ -13,6 +13,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from aihub_backup.core.api.routes import Nowhere
 from aihub_backup.core.health import healthz
+from aihub_backup.core.problem_pages import problem
 from aihub_backup.metrics.endpoint import metrics
 
 API = "api/v1/"
@@ -36,6 +37,7 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("language/", login_not_required(set_language), name="set_language"),  # also before the log-in
     path("metrics", metrics, name="metrics"),
+    path("problems/<slug:code>", problem, name="problem"),  # where TYPES of core.problems leads
     path("admin/", admin.site.urls),
     path("accounts/", include(SIGN_IN)),
     path(API, include([path("backup/", include(part)) for part in API_PARTS])),

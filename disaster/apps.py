@@ -10,3 +10,10 @@ class DisasterConfig(AppConfig):
     name = "disaster"
     label = "disaster"
     verbose_name = _("Disaster recovery")
+
+    def ready(self) -> None:
+        """Say what environments promise."""
+        from backups.services import objectives as promises
+        from disaster.services import objectives
+
+        promises.register(objectives.rpo)

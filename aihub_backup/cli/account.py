@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aihub_backup.cli import console, output
-from aihub_backup.cli.exits import CommandFailed, Exit
-from aihub_backup.cli.parser import command, verb
+from aihub_backup.cli.exits import Exit
+from aihub_backup.cli.parser import command, pair, verb
 
 if TYPE_CHECKING:
     from aihub_backup.core.models import User
@@ -68,7 +68,7 @@ def _give(options: argparse.Namespace) -> int:
     from backups.services import lookup
 
     places = [lookup.find(Environment.objects.all(), name) for name in options.environment]
-    tags = dict(_pair(word) for word in options.tag)
+    tags = dict(pair(word) for word in options.tag)
     role = grants.role(options.role)
     grants.give(_user(options), role, by=console.actor(), environments=places, tags=tags)
     return _done(options, f"{options.name} has the role {role}")
@@ -122,13 +122,6 @@ def _roles(user: User) -> list[str]:
 
 def _names(grant: Any) -> str:
     return ", ".join(environment.name for environment in grant.environments.all()) or "no environment"
-
-
-def _pair(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise CommandFailed(f"{word!r} is not written as NAME=VALUE.", Exit.USAGE)
-    return name, value
 
 
 def _done(options: argparse.Namespace, sentence: str, **facts: Any) -> int:

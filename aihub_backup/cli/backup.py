@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aihub_backup.cli import console, facts, output, waiting
@@ -101,7 +102,7 @@ def _verify(options: argparse.Namespace) -> int:
     checks = verifications.request(backup, level=options.level, by=console.actor(), trigger=Trigger.COMMAND)
     if options.wait:
         for check in checks:
-            waiting.until_ended(f"verification {check.pk}", lambda c=check: _look_at_check(c), options.timeout)  # type: ignore[misc]
+            waiting.until_ended(f"verification {check.pk}", partial(_look_at_check, check), options.timeout)
     found = [facts.of_verification(check) for check in checks]
     if options.json:
         output.result_json(found)

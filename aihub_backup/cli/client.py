@@ -109,7 +109,7 @@ class Client:
         if body is not None:
             headers |= {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + PREFIX + path, data, headers, method=method)  # noqa: S310
+        request = urllib.request.Request(self.address + PREFIX + path, data, headers, method=method)  # noqa: S310  http(s) only: the console's own address
         return _answer(request)
 
 

@@ -186,14 +186,18 @@ def _jobs() -> Iterator[Finding]:
 def _own() -> Iterator[Finding]:
     """Can the console itself come back: its database, and the keys that open what it holds?"""
     from backups.models import OwnProtection, Repository
-    from backups.services import protection, sealing
+    from backups.services import own_database, protection, sealing
 
-    row = OwnProtection.objects.select_related("source", "repository").first()
+    row = OwnProtection.objects.select_related("source", "schedule", "repository").first()
     if row is None:
         lacking = Repository.objects.exists()
         text = "the console's own database is in no repository" if lacking else "no repository yet, nothing to lose"
         yield Finding("own database", "warn" if lacking else "ok", text, OWN_CURE)
         return
+    resting = protection.resting(row)
+    if resting or own_database.differs(row.source):
+        text = resting or f"the console's database is not where its source “{row.source}” says"
+        yield Finding("own protection", "warn", text, OWN_CURE)
     points = protection.restorable_parts().filter(source=row.source).order_by("-data_as_of")
     point = points.values_list("data_as_of", flat=True).first()
     text = f"the newest copy of the console's database is {_hours(point)}" if point else "it was never backed up"
@@ -204,8 +208,24 @@ def _own() -> Iterator[Finding]:
     yield Finding("own keys", "ok" if sealed else "warn", text, OWN_CURE)
 
 
+def _kits() -> Iterator[Finding]:
+    """A repository whose code nobody holds is lost together with the console."""
+    from backups.models import Repository, RepositoryState
+
+    names = Repository.objects.exclude(state=RepositoryState.CREATING).filter(kit_proven_at=None)
+    unproven = list(names.order_by("name").values_list("name", flat=True))
+    if unproven:
+        text = f"nobody has proved the recovery kit of {', '.join(f'“{name}”' for name in unproven)}"
+        yield Finding(
+            "recovery kits", "warn", text, f"print it, keep it elsewhere: aihub repository prove {unproven[0]}"
+        )
+    elif Repository.objects.exists():
+        yield Finding("recovery kits", "ok", "proved, each of them")
+
+
 _LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "cache": _cache, "workers": _workers, "scheduler": _scheduler, "jobs": _jobs, "own database": _own,
+    "recovery kits": _kits,
 }  # fmt: skip
 
 

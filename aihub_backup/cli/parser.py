@@ -62,7 +62,8 @@ def version() -> str:
 
 def command(name: str, *, json: bool = True) -> argparse.ArgumentParser:
     """The parser of one command, with the options that all share."""
-    summary = COMMANDS[name][0].capitalize() + "."
+    words = COMMANDS[name][0]
+    summary = f"{words[0].upper()}{words[1:]}."  # capitalize() would also write “rest api”
     parser = argparse.ArgumentParser(prog=f"aihub {name}", description=summary, parents=[_shared(json)])
     parser.set_defaults(home=None, json=False)
     return parser
@@ -72,6 +73,14 @@ def verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     """A verb of a command; it takes the shared options too, so that they may stand at the end."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, parents=[_shared(True)])
     return parser
+
+
+def pair(word: str) -> tuple[str, str]:
+    """NAME and VALUE of a word NAME=VALUE."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise CommandFailed(f"{word!r} is not written as NAME=VALUE.", Exit.USAGE)
+    return name, value
 
 
 def _shared(json: bool) -> argparse.ArgumentParser:

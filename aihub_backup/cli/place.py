@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aihub_backup import home as homes
 from aihub_backup.cli.exits import CommandFailed, Exit
 
 
@@ -16,13 +17,25 @@ def settings(home: str | None = None) -> Any:
     """The console's settings, without loading any app. CommandFailed with their own sentence when one is wrong."""
     from django.core.exceptions import ImproperlyConfigured
 
-    if home is not None:
-        os.environ["AIHUB_HOME"] = os.path.abspath(home)
+    _name(home)
     try:
         from aihub_backup import settings as found
     except ImproperlyConfigured as error:
         raise CommandFailed(str(error), Exit.USAGE) from None
     return found
+
+
+def not_set_up(home: str | None = None) -> Path | None:
+    """The home when no console was ever started there; None otherwise. Makes nothing, unlike the settings."""
+    _name(home)
+    homes.read_variables()
+    found = homes.path()
+    return None if homes.is_set_up(found) else found
+
+
+def _name(home: str | None) -> None:
+    if home is not None:
+        os.environ["AIHUB_HOME"] = os.path.abspath(home)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Bring a console's database to the present version, make the first account and what the variables of the first start
 ask for. Run in a process of its own by `up`.
 
-One line of JSON on stdout: {"account": {"name": …, "password": …} | null, "made": [sentence, …], "refused": […],
-"kit_file": path | ""}; the password is nowhere else. Variables that make no sense: {"wrong": [sentence, …]} before
-anything was touched.
+One line of JSON on stdout: {"account": {"name": …, "password": …} | null, "made": [sentence, …], "warnings": […],
+"refused": […], "kit_file": path | ""}; the password is nowhere else. Variables that make no sense: {"wrong":
+[sentence, …]} before anything was touched.
 """
 
 from __future__ import annotations

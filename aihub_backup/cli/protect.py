@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from aihub_backup.cli import console, output
 from aihub_backup.cli.exits import CommandFailed, Exit
-from aihub_backup.cli.parser import command, verb
+from aihub_backup.cli.parser import command, pair, verb
 from aihub_backup.provisioning import kits
 
 Deed = Callable[[argparse.Namespace], int]
@@ -186,7 +186,7 @@ def _values(options: argparse.Namespace, declared: type[Any]) -> dict[str, objec
     properties = schema(declared)["properties"]
     found: dict[str, object] = {}
     for word in options.option:
-        name, value = _pair(word)
+        name, value = pair(word)
         if properties.get(name, {}).get("type") == "array":
             known = found.setdefault(name, [])
             assert isinstance(known, list)
@@ -194,16 +194,9 @@ def _values(options: argparse.Namespace, declared: type[Any]) -> dict[str, objec
         else:
             found[name] = _typed(value, properties.get(name, {}).get("type"))
     for word in options.secret_file:
-        name, path = _pair(word)
+        name, path = pair(word)
         found[name] = _content(path)
     return found
-
-
-def _pair(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise CommandFailed(f"{word!r} is not written as NAME=VALUE.", Exit.USAGE)
-    return name, value
 
 
 def _typed(value: str, wanted: object) -> object:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aihub_backup.cli import console, output, waiting
 from aihub_backup.cli.backup import follow
 from aihub_backup.cli.exits import CommandFailed, Exit
-from aihub_backup.cli.parser import command, verb
+from aihub_backup.cli.parser import command, pair, verb
 
 if TYPE_CHECKING:
     from backups.models import Schedule
@@ -90,19 +90,12 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     if options.source:
         words["sources"] = [lookup.find(Source.objects.all(), name) for name in options.source]
     if options.tag:
-        words["tags"] = dict(_pair(word) for word in options.tag)
+        words["tags"] = dict(pair(word) for word in options.tag)
     if options.policy:
         words["policy"] = lookup.find(Policy.objects.all(), options.policy)
     if options.environment:
         words["environment"] = lookup.find(Environment.objects.all(), options.environment)
     return words
-
-
-def _pair(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise CommandFailed(f"{word!r} is not written as NAME=VALUE.", Exit.USAGE)
-    return name, value
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -97,6 +97,8 @@ def tell_provisions(prepared: Mapping[str, Any]) -> None:
     """What the variables of the first start have led to."""
     for sentence in prepared["made"]:
         output.say(f"made as the environment says: {sentence}")
+    for sentence in prepared["warnings"]:
+        output.complain(f"WARNING: {sentence}")
     for sentence in prepared["refused"]:
         output.complain(f"not made, tried again by the next start: {sentence}")
 

@@ -45,7 +45,7 @@ def _within(model: type[models.Model], user: Anybody, permission: str) -> Q | No
         return Q(**{reach.owner: user.pk})
     if any(one.everything for one in held) or (reach.shared and _only_looks(permission)):
         return None
-    return _reached(model, held, user)
+    return _reached(model, held, user, _only_looks(permission))
 
 
 def covers(user: Anybody, permission: str, row: models.Model) -> bool:
@@ -136,23 +136,27 @@ def _only_looks(permission: str) -> bool:
 # has to be asked for each row is asked by EXISTS: so a database walks its indexes, however long the history is.
 
 
-def _reached(model: type[M], held: Sequence[Bound], user: Anybody) -> Q:
+def _reached(model: type[models.Model], held: Sequence[Bound], user: Anybody, looks: bool) -> Q:
     reach, own = reach_of(model), [one for one in held if one.own]
-    found = _placed(model, [one for one in held if not one.own])
+    found = _placed(model, [one for one in held if not one.own], looks)
     if own and reach.requester:
-        found |= _placed(model, own) & Q(**{reach.requester: str(user.pk)})
+        found |= _placed(model, own, looks) & Q(**{reach.requester: str(user.pk)})
     return found
 
 
-def _placed(model: type[M], held: Sequence[Bound]) -> Q:
+def _placed(model: type[models.Model], held: Sequence[Bound], looks: bool) -> Q:
     """The rows that lie within one of the bounds, or wholly within them together if they belong to several others."""
     reach = reach_of(model)
     if any(one.environments is None and not one.tags for one in held):
         return _TRUE
-    if not reach.through:
-        return _here(reach, held)
+    inside = _through(model, reach, held, looks) if reach.through else _here(reach, held)
+    return inside & ~Q(**{reach.whole: True}) if reach.whole and not looks else inside
+
+
+def _through(model: type[models.Model], reach: Reach, held: Sequence[Bound], looks: bool) -> Q:
+    """Judged by the rows it belongs to."""
     place = _at(model, reach.through)
-    within = place._base_manager.filter(_placed(place, held))
+    within = place._base_manager.filter(_placed(place, held, looks))
     if not _many(model, reach.through):
         return Q(**{f"{reach.through}__in": within.values("pk")})
     return _wholly(model, reach, within) | (~Q(Exists(_others(model, reach, isnull=False))) & _here(reach, held))

@@ -23,7 +23,7 @@ from aihub_backup.core.requests import request_id
 
 log = logging.getLogger(__name__)
 
-TYPES = "https://docs.aihub.example/problems/"
+TYPES = "/problems/"  # a relative reference: the console that refuses explains itself (`core.problem_pages`)
 MEDIA_TYPE = "application/problem+json"
 BASE = "non_field_errors"  # where serializers put what concerns a whole object
 

@@ -19,6 +19,7 @@ class Reach:
     environment: str = ""
     tags: str = ""  # of rows without this, tags take nothing away
     untagged: bool = False  # tags cannot be told: a grant that names tags reaches none of these rows
+    whole: str = ""  # a flag of rows that matter to the whole console: bounds let them be seen and nothing else
     through: str = ""
     requester: str = ""  # the id of whoever asked for it, as text
     shared: bool = False  # the whole console's: whoever may see some may see all

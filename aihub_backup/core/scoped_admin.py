@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.filters import FieldListFilter, RelatedFieldListFilter
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.forms import ModelChoiceField, ModelForm
 from django.http import Http404, HttpRequest
+from django.utils.translation import ngettext
 
 from aihub_backup.core.access import covers, everywhere, reach_of, scope
 from aihub_backup.core.reach import Reach
@@ -28,6 +29,10 @@ def permission_for(model: type[Model], verb: str) -> str:
 
 class ScopedAdmin(_ModelAdmin):
     """Mixed in before a ModelAdmin: rows out of reach are not there (404), choices offer what may be seen."""
+
+    show_full_result_count = False  # counting all rows of a big table costs more than showing a page of them
+    list_per_page = 50
+    empty_words: ClassVar[Any] = ""  # what an empty list says, and what to do about it
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What the person may see; whoever may change something may see it."""
@@ -61,6 +66,19 @@ class ScopedAdmin(_ModelAdmin):
         """PermissionDenied unless the row, as it is stored now, lies within the person's reach."""
         if reach_of(self.model) != Reach() and not covers(request.user, permission_for(self.model, verb), obj):
             raise PermissionDenied
+
+    def ticked(self, request: HttpRequest, queryset: QuerySet[Any], permission: str) -> QuerySet[Any]:
+        """Of the rows ticked in a list those for which the person holds the permission; that others stay is told."""
+        within = scope(queryset, request.user, permission)
+        beyond = queryset.count() - within.count()
+        if beyond:
+            told = ngettext(
+                "%(count)d of the ticked rows is beyond what you may do this to; it was left as it is.",
+                "%(count)d of the ticked rows are beyond what you may do this to; they were left as they are.",
+                beyond,
+            )
+            messages.warning(request, told % {"count": beyond})
+        return within
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         """Only what the person may see is offered, and accepted."""

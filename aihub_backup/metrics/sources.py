@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,8 @@ from aihub_backup.metrics.family import Family, Labels, counter, gauge, moment
 from backups.models import Backup, BackupPart, BackupState, PartState, Repository, RepositoryState, Source, Verification
 from backups.models.backup import ACTIVE, STORED
 from backups.models.verification import VerificationState
-from disaster.models import RPO_MINUTES, RTO_MINUTES, DRConfig
+from backups.services import objectives
+from disaster.models import RTO_MINUTES, DRConfig
 
 SOURCE = ("source", "environment")
 RUN = ("source", "environment", "type", "status")
@@ -142,19 +143,21 @@ def _failures(rows: list[Source]) -> Family:
 
 
 def _targets(rows: list[Source]) -> Iterator[Family]:
-    configs = {config.environment_id: config for config in DRConfig.objects.all()}
-    for name, told, usual in (("rpo", "RPO objective", RPO_MINUTES), ("rto", "RTO objective", RTO_MINUTES)):
-        yield gauge(
-            f"aihub_source_{name}_target_seconds", f"{told} (default {usual * 60})", SOURCE,
-            ((labels(row), 60 * _minutes(row, configs.get(row.environment_id), name, usual)) for row in rows),
-        )  # fmt: skip
+    rpo, rto = objectives.rpo(rows), dict(DRConfig.objects.values_list("environment", "rto_minutes"))
+    yield gauge(
+        "aihub_source_rpo_target_seconds", "RPO objective (default 3600)", SOURCE,
+        ((labels(row), rpo[row.pk].total_seconds()) for row in rows),
+    )  # fmt: skip
+    yield gauge(
+        "aihub_source_rto_target_seconds", f"RTO objective (default {RTO_MINUTES * 60})", SOURCE,
+        ((labels(row), 60 * _rto_minutes(row, rto)) for row in rows),
+    )  # fmt: skip
 
 
-def _minutes(source: Source, config: DRConfig | None, name: str, usual: int) -> int:
+def _rto_minutes(source: Source, environments: Mapping[UUID, int]) -> int:
     """The policy's word goes before the environment's."""
-    own: int | None = getattr(source.policy, f"{name}_target_minutes", None)
-    environments: int = getattr(config, f"{name}_minutes", usual)
-    return own or environments
+    own = source.policy.rto_target_minutes if source.policy else None
+    return own or environments.get(source.environment_id, RTO_MINUTES)
 
 
 # --- checks ---------------------------------------------------------------------------------------------------------

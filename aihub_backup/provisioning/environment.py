@@ -33,7 +33,8 @@ def wishes(home: Path) -> Wishes:
     found.place = _told(found, lambda: _place(home))
     found.rhythm = _told(found, lambda: _rhythm(found))
     found.objectives = _objectives(found)
-    found.waive_kit = bool(_told(found, lambda: flag("BACKUP_WAIVE_KIT", False)))
+    unattended = found.rhythm is not None  # nobody is there to prove a kit before the first slot
+    found.waive_kit = bool(_told(found, lambda: flag("BACKUP_WAIVE_KIT", unattended)))
     return found
 
 

@@ -1,5 +1,9 @@
 """The first storage, repository, schedule and objectives, as the variables say. Made once: what people do afterwards
-(change, rename, delete) is never undone by another start."""
+(change, rename, delete) is never undone by another start.
+
+A schedule without a source would back nothing up: the console protects itself as soon as backups are accepted, which
+without a click they are when the kit was waived.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from aihub_backup.core.models import AuditEvent
 from aihub_backup.provisioning import making
 from aihub_backup.provisioning.making import Outcome
 from aihub_backup.provisioning.wishes import Wishes
-from backups.models import Repository, RepositoryState, Schedule, Storage
+from backups.models import OwnProtection, Repository, RepositoryState, Schedule, Storage
 from disaster.models import DRConfig
 
 ACTOR = Actor(None, "environment", "system")
@@ -27,9 +31,12 @@ def provision(wishes: Wishes, *, home: Path) -> Outcome:
     with outcome.telling():
         _repository(wishes, outcome, str(home / KIT))
     with outcome.telling():
+        _own(wishes, outcome)
+    with outcome.telling():
         _rhythm(wishes, outcome)
     with outcome.telling():
         _targets(wishes, outcome)
+    outcome.warnings += _unproven(home / KIT)
     return outcome
 
 
@@ -45,6 +52,13 @@ def _repository(wishes: Wishes, outcome: Outcome, kit: str) -> None:
         _note(making.repository(storage, outcome, by=ACTOR, kit=kit, waive=wishes.waive_kit))
 
 
+def _own(wishes: Wishes, outcome: Outcome) -> None:
+    repository = Repository.objects.filter(pk__in=_made(Repository)).first()
+    settled = repository is not None and repository.kit_settled
+    if wishes.place and repository and settled and not _was_made(OwnProtection) and not OwnProtection.objects.exists():
+        _note(making.own(repository, outcome, by=ACTOR))
+
+
 def _rhythm(wishes: Wishes, outcome: Outcome) -> None:
     if wishes.rhythm and not _was_made(Schedule) and not Schedule.objects.filter(own_protection=None).exists():
         _note(making.rhythm(wishes.rhythm, outcome, by=ACTOR))
@@ -53,6 +67,18 @@ def _rhythm(wishes: Wishes, outcome: Outcome) -> None:
 def _targets(wishes: Wishes, outcome: Outcome) -> None:
     if wishes.objectives and not _was_made(DRConfig) and not DRConfig.objects.exists():
         _note(making.targets(wishes.objectives, outcome, by=ACTOR))
+
+
+def _unproven(kit: Path) -> list[str]:
+    """Told at every start until somebody has proved the kit: it is the one thing nobody can make good later."""
+    rows = Repository.objects.filter(pk__in=_made(Repository), kit_proven_at=None, kit_waived_at__isnull=False)
+    there = f"lies in {kit}" if kit.exists() else "is where you have kept it"
+    return [
+        f"backups are accepted though nobody has proved the recovery kit of “{row}”. It {there}: print it, keep it "
+        f"away from this machine, and prove it with aihub repository prove {row}. Without it these backups are lost "
+        "together with this console."
+        for row in rows
+    ]
 
 
 # --- what was made by an earlier start: the audit knows, also when the row is gone -----------------------------------

@@ -10,8 +10,8 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
 from aihub_backup.provisioning import kits
 from aihub_backup.provisioning.wishes import Data, Objectives, Place, Rhythm
-from backups.models import BackupType, Repository, Schedule, Source, Storage
-from backups.services import placing, repositories, schedules, sources, storages
+from backups.models import BackupType, OwnProtection, Repository, Schedule, Source, Storage
+from backups.services import console, placing, repositories, schedules, sources, storages
 from backups.services.saving import free_name
 from disaster.models import DRConfig
 from disaster.services import objectives
@@ -19,9 +19,11 @@ from disaster.services import objectives
 
 @dataclass
 class Outcome:
-    """What was made, what was not and why; where the recovery kit lies ("" = none was made)."""
+    """What was made, what was not and why, what should be mended soon; where the recovery kit lies ("" = none was
+    made)."""
 
     made: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     kit_file: str = ""
 
@@ -55,6 +57,13 @@ def repository(storage: Storage, outcome: Outcome, *, by: Actor, kit: str, waive
             f"no backup yet: prove first that the kit is kept, with aihub repository prove {made.repository}"
         )
     return made.repository
+
+
+def own(repository: Repository, outcome: Outcome, *, by: Actor) -> OwnProtection:
+    """The console's own database as a source, its keys sealed beside it."""
+    made = console.protect(repository, by=by)
+    outcome.made.append(f"the source “{made.source}”, the console's own database; its keys are sealed beside it")
+    return made
 
 
 def data(wish: Data, outcome: Outcome, *, by: Actor) -> Source:

@@ -19,10 +19,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from aihub_backup.core import showing
+from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid
 from backups.admin import live
-from backups.admin.base import ServiceAdmin
+from backups.admin.base import BROWSE, ServiceAdmin
 from backups.admin.deeds import Ask, Deed, DeedAdmin
 from backups.admin.looking import LookingAdmin, progress_of
 from backups.models import Backup, BackupPart, BackupState, Source, Trigger, Verification, VerificationState
@@ -102,7 +103,7 @@ class BackupAdmin(LookingAdmin):
     search_fields = ("label", "=id", "source", "requested_by_name")  # as `get_search_results` reads them
     date_hierarchy = "created_at"
     hidden = ("requested_by_kind", "requested_by_id")
-    actions = ("verify_ticked",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
+    actions = ("verify_ticked",)
     empty_words = gettext_lazy("Nothing was backed up yet. Open a source and press “Back up now”, or make a schedule.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover,
@@ -131,16 +132,14 @@ class BackupAdmin(LookingAdmin):
             queryset = queryset.filter(_says(word))
         return queryset, False
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """For those who may verify; deleting many at once is not offered."""
-        found = dict(super().get_actions(request))
-        found.pop("delete_selected", None)
-        return found if request.user.has_perm(VERIFY) else {}
+    def has_verify_permission(self, request: HttpRequest) -> bool:
+        """Anywhere: the action looks at each row."""
+        return request.user.has_perm(VERIFY)
 
-    @admin.action(description=gettext_lazy("Verify"), permissions=["view"])
+    @admin.action(description=gettext_lazy("Verify"), permissions=["verify"])
     def verify_ticked(self, request: HttpRequest, queryset: QuerySet[Backup]) -> None:
         """Each that is ticked."""
-        for backup in queryset:
+        for backup in self.ticked(request, queryset, VERIFY):
             try:
                 verifications.request(backup, level=LEVEL, by=Actor.of(request.user), trigger=Trigger.CONSOLE)
                 messages.success(request, _("“%(name)s” is being verified.") % {"name": backup})
@@ -149,7 +148,7 @@ class BackupAdmin(LookingAdmin):
 
     # --- showing ---
 
-    def prepared(self, rows: list[Backup]) -> list[Backup]:
+    def prepared(self, request: HttpRequest, rows: list[Backup]) -> list[Backup]:
         """With parts, sources, jobs and checks."""
         parts = BackupPart.objects.select_related("source__environment", "repository__storage", "job")
         prefetch_related_objects(rows, Prefetch("parts", parts), "parts__verifications")
@@ -162,7 +161,7 @@ class BackupAdmin(LookingAdmin):
         return {
             "above": ["aihub/views.html", "aihub/progress.html", "aihub/backup_parts.html"], "live": progress_of(row),
             "progress_url": reverse("admin:backups_backup_progress", args=[row.pk]), "parts": parts, "stored": stored,
-            "views": self.views(request, row), "here": "overview",
+            "views": self.views(request, row), "here": "overview", "sees_names": covers(request.user, BROWSE, row),
         }  # fmt: skip
 
     @admin.display(description=gettext_lazy("state"), ordering="state")

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin as UnfoldAdmin
 from unfold.admin import TabularInline as UnfoldInline
 
+from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.long_lists import LongList
@@ -35,7 +36,7 @@ class PreparedList(LongList):
     def get_results(self, request: HttpRequest) -> None:
         """The rows of this page."""
         super().get_results(request)
-        self.result_list = self.model_admin.prepared(list(self.result_list))  # type: ignore[attr-defined]
+        self.result_list = self.model_admin.prepared(request, list(self.result_list))  # type: ignore[attr-defined]
 
 
 class ServiceAdmin(ScopedAdmin, _ModelAdmin):
@@ -44,17 +45,17 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
     Secrets are not editable model fields, so no form ever holds them; `hidden` fields are not shown either.
     """
 
-    actions = None  # the stock bulk delete knows no holds, no floors and no audit
     editable: ClassVar[tuple[str, ...]] = ()
     hidden: ClassVar[tuple[str, ...]] = ()
     telling: ClassVar[tuple[str, ...]] = ()  # fields that tell names inside backups: for those who may browse them
-    show_full_result_count = False
-    list_per_page = 50
-    empty_words: ClassVar[Any] = ""  # what an empty list says, and what to do about it
 
-    def prepared(self, rows: list[Any]) -> list[Any]:
+    def prepared(self, request: HttpRequest, rows: list[Any]) -> list[Any]:
         """Lay beside the rows of a page what its columns show, in a number of queries that does not grow with them."""
         return rows
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Our own: the stock bulk delete knows no holds, no floors and no audit."""
+        return {name: found for name, found in super().get_actions(request).items() if name != "delete_selected"}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Ours."""
@@ -66,8 +67,12 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Every column but secrets and ids, in the model's order."""
-        unseen = self.hidden if request.user.has_perm(BROWSE) else (*self.hidden, *self.telling)
+        unseen = self.hidden if self.sees_names(request, obj) else (*self.hidden, *self.telling)
         return [field.name for field in self._shown() if field.name not in unseen]
+
+    def sees_names(self, request: HttpRequest, obj: Any) -> bool:
+        """May the person see the names of what is inside backups on this row's page?"""
+        return obj is None or not self.telling or covers(request.user, BROWSE, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Everything that is not explicitly editable."""

@@ -13,6 +13,7 @@ from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
+from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from backups.admin.base import ServiceAdmin
@@ -64,7 +65,8 @@ class DeedAdmin(ServiceAdmin):
         """Do it, or ask first. 404 for what the person may not see, 403 for what may not be done."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        row, deed = self.seen(request, object_id), self._deed(request, name)
+        row = self.seen(request, object_id)
+        deed = self._deed(request, row, name)
         if deed.effect is not None and "confirmed" not in request.POST:
             return self._ask(request, row, deed)
         return self._do(request, row, deed)
@@ -78,7 +80,8 @@ class DeedAdmin(ServiceAdmin):
 
     def offers(self, request: HttpRequest, row: Any) -> list[Deed]:
         """The buttons for this person on this row."""
-        return [deed for deed in self.deeds if deed.offered(row) and request.user.has_perm(deed.permission)]
+        held = {name: covers(request.user, name, row) for name in {deed.permission for deed in self.deeds}}
+        return [deed for deed in self.deeds if held[deed.permission] and deed.offered(row)]
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
@@ -105,12 +108,11 @@ class DeedAdmin(ServiceAdmin):
     def _url_name(self) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}"
 
-    def _deed(self, request: HttpRequest, name: str) -> Deed:
+    def _deed(self, request: HttpRequest, row: Any, name: str) -> Deed:
         deed = next((one for one in self.deeds if one.name == name), None)
         if deed is None:
             raise Http404
-        if not request.user.has_perm(deed.permission):
-            raise PermissionDenied(_("You need the permission “%(name)s” for this.") % {"name": deed.permission})
+        must_hold(request, deed.permission, row)
         return deed
 
     def _ask(self, request: HttpRequest, row: Any, deed: Deed) -> HttpResponse:
@@ -131,3 +133,9 @@ class DeedAdmin(ServiceAdmin):
             return done
         messages.success(request, done)
         return HttpResponseRedirect(self.page_of(row))
+
+
+def must_hold(request: HttpRequest, permission: str, row: Any) -> None:
+    """PermissionDenied unless the person holds the permission for this very row."""
+    if not covers(request.user, permission, row):
+        raise PermissionDenied(_("You need the permission “%(name)s” for this.") % {"name": permission})

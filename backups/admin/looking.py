@@ -8,19 +8,17 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
+from aihub_backup.core.access import covers
 from aihub_backup.core.failures import Failure, Invalid, Refused
-from aihub_backup.core.models import AuditEvent
 from backups.admin import live
 from backups.admin.base import BROWSE
-from backups.admin.deeds import DeedAdmin
+from backups.admin.deeds import DeedAdmin, must_hold
 from backups.api import told
 from backups.engine.disk import from_printable, printable
 from backups.models import Backup, BackupPart
@@ -30,6 +28,7 @@ from backups.services import backups, contents
 PAGE = 200  # entries of a directory on one page
 CHANGES = 500  # differences shown
 EVENTS = 50
+RECOVER = "recovery.request_recovery"
 VERSIONS = 8  # points in which one file is looked up; each is opened for it
 _PLAIN = frozenset(string.ascii_letters + string.digits + " ._-+=,@~")
 
@@ -41,8 +40,7 @@ def _browsing(view: View) -> View:
 
     @wraps(view)
     def guarded(self: LookingAdmin, request: HttpRequest, backup: Backup) -> HttpResponse:
-        if not request.user.has_perm(BROWSE):
-            raise PermissionDenied(_("You need the permission “%(name)s” for this.") % {"name": BROWSE})
+        must_hold(request, BROWSE, backup)
         try:
             return view(self, request, backup)
         except Failure as failure:
@@ -72,15 +70,15 @@ class LookingAdmin(DeedAdmin):
         """A page about the backup, with the way to the others."""
         shared = {
             **self.admin_site.each_context(request), "title": str(backup), "opts": self.opts, "backup": backup,
-            "original": backup,
-            "views": self.views(request, backup), "here": name,
+            "original": backup, "views": self.views(request, backup), "here": name,
+            "may_recover": covers(request.user, RECOVER, backup),
         }  # fmt: skip
         return render(request, f"aihub/backup_{name}.html", {**shared, **facts})
 
     def views(self, request: HttpRequest, backup: Backup) -> list[tuple[str, str, str]]:
         """(name, words, address) of the pages this person may open."""
-        inside = [("contents", _("Contents")), ("diff", _("Compare"))] if request.user.has_perm(BROWSE) else []
-        known = [*inside, ("log", _("Log"))]
+        inside = covers(request.user, BROWSE, backup)
+        known = [*([("contents", _("Contents")), ("diff", _("Compare"))] if inside else []), ("log", _("Log"))]
         other = [(name, words, reverse(f"admin:backups_backup_{name}", args=[backup.pk])) for name, words in known]
         return [("overview", _("Overview"), self.page_of(backup)), *other]
 
@@ -92,7 +90,7 @@ class LookingAdmin(DeedAdmin):
 
     def log_page(self, request: HttpRequest, backup: Backup) -> HttpResponse:
         """Who did what with it and its parts, newest first."""
-        pages = Paginator(events_of(backup), EVENTS)
+        pages = Paginator(backups.events(backup), EVENTS)
         return self.page(request, backup, "log", {"events": pages.get_page(request.GET.get("page"))})
 
     # --- inside ---
@@ -103,7 +101,7 @@ class LookingAdmin(DeedAdmin):
         part, below, word = self._part(request, backup), _bytes(request.GET.get("path", "")), request.GET.get("q", "")
         rows = contents.listing(
             part, below=below, depth=0 if word else 1, after=_bytes(request.GET.get("after", "")), limit=PAGE + 1,
-            match=_pattern(word),
+            match=contents.pattern(word),
         )  # fmt: skip
         return self.page(request, backup, "contents", {
             "part": part, "parts": _stored(backup), "below": printable(below), "word": word, "crumbs": _crumbs(below),
@@ -151,13 +149,6 @@ def progress_of(backup: Backup) -> dict[str, Any]:
     return live.told(whole, progress, progress["heartbeat_at"])
 
 
-def events_of(backup: Backup) -> QuerySet[AuditEvent]:
-    """The audit's rows about it, its parts and their checks, newest first."""
-    rows = BackupPart.objects.filter(backup=backup).values_list("pk", "verifications")
-    keys = {str(backup.pk), *(str(key) for row in rows for key in row if key)}
-    return AuditEvent.objects.filter(target_id__in=keys).order_by("-at", "-pk")
-
-
 def _stored(backup: Backup) -> list[BackupPart]:
     rows = backup.parts.filter(state__in=STORED).select_related("source__environment", "repository__storage__node")
     return list(rows.order_by("source__name"))
@@ -178,11 +169,6 @@ def _bytes(text: str) -> bytes:
         return from_printable(text).strip(b"/")
     except ValueError:
         raise Invalid(_("A backslash in a path is written \\x5c, and other bytes as \\xNN.")) from None
-
-
-def _pattern(word: str) -> str:
-    """A word without wildcards means: anywhere in the name."""
-    return word if not word or any(sign in word for sign in "*?[/") else f"*{word}*"
 
 
 def _entry(row: dict[str, Any], below: bytes) -> dict[str, Any]:

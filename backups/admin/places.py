@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, Sum
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -15,19 +14,51 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import showing
+from aihub_backup.core.access import covers, scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
 from backups.admin.adding import AddingAdmin, KindAdmin, settings_of
-from backups.admin.deeds import Ask, Deed
+from backups.admin.deeds import Ask, Deed, must_hold
 from backups.admin.wishes import RepositoryForm, StorageForm
 from backups.kinds import STORAGES
 from backups.models import BackupPart, Repository, RepositoryState, Storage
-from backups.models.backup import STORED
-from backups.services import repositories, storages
+from backups.services import repositories, storages, usage
+from backups.services.usage import Usage
 
 CHANGE = "backups.change_repository"
-NOTHING_KEPT = (0, 0, 0)
 CODE_BY_HAND = "____-____-____-____-____-____-____-____"  # it is stored nowhere, so it cannot be printed again
+
+
+class UsageColumns:
+    """Columns about what lies in a place, as far as the person sees it; `usage` is laid beside each row."""
+
+    @admin.display(description=gettext_lazy("points"))
+    def points(self, row: Any) -> int:
+        """How many could be restored from here."""
+        return _usage(row).points
+
+    @admin.display(description=gettext_lazy("protected data"))
+    def size(self, row: Any) -> str:
+        """What the points would be, each for itself."""
+        return showing.size(_usage(row).size_bytes)
+
+    @admin.display(description=gettext_lazy("stored"))
+    def stored(self, row: Any) -> str:
+        """What they have added."""
+        return showing.size(_usage(row).stored_bytes)
+
+
+def _usage(row: Any) -> Usage:
+    found: Usage = vars(row)["usage"]
+    return found
+
+
+def seen_points(request: HttpRequest) -> QuerySet[BackupPart]:
+    """The parts that count for this person."""
+    return scope(BackupPart.objects.all(), request.user, "backups.view_backuppart")
+
+
+# --- storages -------------------------------------------------------------------------------------------------------
 
 
 def _test(ask: Ask) -> str:
@@ -38,7 +69,7 @@ def _test(ask: Ask) -> str:
 
 
 @admin.register(Storage)
-class StorageAdmin(KindAdmin):
+class StorageAdmin(UsageColumns, KindAdmin):
     """Places that keep objects."""
 
     table = STORAGES
@@ -78,12 +109,12 @@ class StorageAdmin(KindAdmin):
         """Make it ready, write, read, list and delete there."""
         storages.try_out(row)
 
-    def prepared(self, rows: list[Storage]) -> list[Storage]:
+    def prepared(self, request: HttpRequest, rows: list[Storage]) -> list[Storage]:
         """With what lies in them."""
-        kept = used(repository__storage__in=rows)
+        found = usage.of_repositories(seen_points(request).filter(repository__storage__in=rows))
         for row in rows:
-            repository = getattr(row, "repository", None)
-            vars(row).update(kept=kept.get(repository.pk if repository else None, NOTHING_KEPT))
+            repository: Repository | None = getattr(row, "repository", None)
+            vars(row).update(usage=found.get(repository.pk, Usage()) if repository else Usage())
         return rows
 
     def beside(self, request: HttpRequest, row: Storage) -> dict[str, Any]:
@@ -97,17 +128,6 @@ class StorageAdmin(KindAdmin):
         if storage.test_error:
             return showing.badge("failed", _("did not answer"))
         return showing.badge("ok", _("up")) if storage.tested_at else showing.badge("idle", _("never tested"))
-
-    @admin.display(description=gettext_lazy("stored"))
-    def stored(self, storage: Storage) -> str:
-        """What the live points have added."""
-        return showing.size(vars(storage)["kept"][1])
-
-    @admin.display(description=gettext_lazy("points"))
-    def points(self, storage: Storage) -> int:
-        """How many could be restored from here."""
-        count: int = vars(storage)["kept"][0]
-        return count
 
     @admin.display(description=gettext_lazy("last tested"), ordering="tested_at")
     def tested(self, storage: Storage) -> SafeString | str:
@@ -145,7 +165,7 @@ def _what_acceptance_means(row: Repository) -> str:
 
 
 @admin.register(Repository)
-class RepositoryAdmin(AddingAdmin):
+class RepositoryAdmin(UsageColumns, AddingAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
     heading = gettext_lazy("Make a repository")
@@ -180,11 +200,11 @@ class RepositoryAdmin(AddingAdmin):
         """The kit, shown this once: to be printed, then proven."""
         return self._kit(request, found, fresh=True)
 
-    def prepared(self, rows: list[Repository]) -> list[Repository]:
+    def prepared(self, request: HttpRequest, rows: list[Repository]) -> list[Repository]:
         """With what lies in them."""
-        kept = used(repository__in=rows)
+        found = usage.of_repositories(seen_points(request).filter(repository__in=rows))
         for row in rows:
-            vars(row).update(kept=kept.get(row.pk, NOTHING_KEPT))
+            vars(row).update(usage=found.get(row.pk, Usage()))
         return rows
 
     def get_urls(self) -> list[URLPattern]:
@@ -203,12 +223,14 @@ class RepositoryAdmin(AddingAdmin):
     def _kit(self, request: HttpRequest, kit: repositories.RecoveryKit, *, fresh: bool) -> HttpResponse:
         row = kit.repository
         address = reverse("admin:backups_repository_kit", args=[row.pk])
-        told = {"title": _("Recovery kit"), "row": row, "kit": kit.text, "fresh": fresh, "address": address}
+        told = {
+            "title": _("Recovery kit"), "row": row, "kit": kit.text, "fresh": fresh, "address": address,
+            "may_prove": covers(request.user, CHANGE, row),
+        }  # fmt: skip
         return self.rendered(request, "aihub/kit.html", **told, back=self.page_of(row))
 
     def _prove(self, request: HttpRequest, row: Repository) -> HttpResponse:
-        if not request.user.has_perm(CHANGE):
-            raise PermissionDenied(_("You need the permission “%(name)s” for this.") % {"name": CHANGE})
+        must_hold(request, CHANGE, row)
         try:
             repositories.prove_kit(row, request.POST.get("code", "").strip(), by=Actor.of(request.user))
         except Failure as failure:
@@ -229,34 +251,9 @@ class RepositoryAdmin(AddingAdmin):
         """Proven, waived, or neither."""
         if repository.kit_proven_at:
             return showing.badge("ok", _("proven"))
-        return (
-            showing.badge("warning", _("waived"))
-            if repository.kit_waived_at
-            else showing.badge("failed", _("not proven"))
-        )
-
-    @admin.display(description=gettext_lazy("points"))
-    def points(self, repository: Repository) -> int:
-        """How many are in it."""
-        count: int = vars(repository)["kept"][0]
-        return count
-
-    @admin.display(description=gettext_lazy("protected data"))
-    def size(self, repository: Repository) -> str:
-        """What the points would be, each for itself."""
-        return showing.size(vars(repository)["kept"][2])
-
-    @admin.display(description=gettext_lazy("stored"))
-    def stored(self, repository: Repository) -> str:
-        """What they have added."""
-        return showing.size(vars(repository)["kept"][1])
-
-
-def used(**chosen: Any) -> dict[Any, tuple[int, int, int]]:
-    """Of each repository: how many live points, the bytes they added, and their sizes together."""
-    rows = BackupPart.objects.filter(Q(state__in=STORED), **chosen).values_list("repository").order_by()
-    told = rows.annotate(count=Count("*"), added=Sum("stored_bytes"), whole=Sum("size_bytes"))
-    return {key: (count, added or 0, whole or 0) for key, count, added, whole in told}
+        if repository.kit_waived_at:
+            return showing.badge("warning", _("waived"))
+        return showing.badge("failed", _("not proven"))
 
 
 def _told(name: str, value: object) -> object:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
 from backups.admin.base import AddableAdmin
 from backups.models import Policy, Site, Source
@@ -34,16 +35,10 @@ class PolicyAdmin(AddableAdmin):
     list_filter = ("verify_level",)
     editable = policies.CHANGEABLE
 
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """The RPO target is applied by the verdict about its sources."""
-        found = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if db_field.name == "rpo_target_minutes" and found is not None:
-            found.help_text = _("A source whose newest restorable point is older counts as not protected; empty: 60.")
-        return found
-
-    def prepared(self, rows: list[Policy]) -> list[Policy]:
-        """With how many sources they are a promise to."""
-        told = dict(Source.objects.filter(policy__in=rows).values_list("policy").annotate(n=Count("pk")).order_by())
+    def prepared(self, request: HttpRequest, rows: list[Policy]) -> list[Policy]:
+        """With how many sources they are a promise to, of those that the person sees."""
+        seen = scope(Source.objects.filter(policy__in=rows), request.user, "backups.view_source")
+        told = dict(seen.values_list("policy").annotate(n=Count("pk")).order_by())
         for row in rows:
             vars(row).update(sources_count=told.get(row.pk, 0))
         return rows

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -24,7 +25,7 @@ from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.admin import charts
 from backups.admin.base import AddableAdmin
 from backups.models import Schedule, ScheduleSlot, Source, Trigger
-from backups.services import cron, schedules
+from backups.services import cron, guards, schedules
 
 RUN = "backups.run_backup"
 SWITCH = ("enabled", "disabled_reason")
@@ -44,13 +45,11 @@ class ScheduleAdmin(AddableAdmin):
     autocomplete_fields = ("sources", "policy", "environment")
     editable = (*schedules.CHANGEABLE, *SWITCH)
     shown: ClassVar[tuple[str, ...]] = ("in_words", "next_runs", "newest_slots", "created_at", "updated_at")
-    actions = ("run_now",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
+    actions = ("run_now",)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Running needs the permission to run backups; deleting many at once is not offered."""
-        found = dict(super().get_actions(request))
-        found.pop("delete_selected", None)
-        return found if request.user.has_perm(RUN) else {}
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        """Anywhere: the action looks at each row."""
+        return request.user.has_perm(RUN)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """What may be set, then what follows from it. A new one begins enabled."""
@@ -80,15 +79,26 @@ class ScheduleAdmin(AddableAdmin):
         """The service has written the sources already; what is left is whether the person reaches them."""
         self.must_reach(request, form.instance, "change" if change else "add")
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """What the service refuses is told in its words, and before anybody is asked whether they mean it."""
+        row = self.get_object(request, object_id)
+        try:
+            if row is not None and self.has_delete_permission(request, row):
+                guards.must_be_kept(row)
+            return super().delete_view(request, object_id, extra_context)
+        except Failure as failure:
+            messages.error(request, failure.message)
+            return HttpResponseRedirect(reverse("admin:backups_schedule_change", args=[object_id]))
+
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
         """Through the service; the page has asked whether it is meant."""
         schedules.delete(obj, by=Actor.of(request.user), confirm=True)
 
-    @admin.action(description=_("Run now"), permissions=["view"])
+    @admin.action(description=_("Run now"), permissions=["run"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         """A backup of each that is ticked."""
         within = scope(Source.objects.all(), request.user, RUN)
-        for schedule in scope(queryset, request.user, RUN):
+        for schedule in self.ticked(request, queryset, RUN):
             try:
                 made = schedules.run_now(schedule, by=Actor.of(request.user), trigger=Trigger.CONSOLE, within=within)
                 told = gettext("“%(name)s”: the backup %(id)s was asked for.")
@@ -98,7 +108,7 @@ class ScheduleAdmin(AddableAdmin):
 
     # --- showing ---
 
-    def prepared(self, rows: list[Schedule]) -> list[Schedule]:
+    def prepared(self, request: HttpRequest, rows: list[Schedule]) -> list[Schedule]:
         """With sources and newest slots."""
         newest = ScheduleSlot.objects.order_by("-due_at", "-id")[:NEWEST]
         prefetch_related_objects(rows, "sources", Prefetch("slots", newest, to_attr="newest"))

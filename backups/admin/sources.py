@@ -64,6 +64,11 @@ def _resume(ask: Ask) -> str:
     return _("“%(name)s” is in service again.") % {"name": ask.row}
 
 
+def _not_the_console(row: Source) -> bool:
+    """Its database is led nowhere else and brought back on its host only (`services.guards`)."""
+    return not row.holds_console
+
+
 def _what_a_pause_means(row: Source) -> str:
     told = _("Schedules will leave “%(name)s” out until somebody resumes it; no new recovery points are made.")
     return told % {"name": row}
@@ -110,14 +115,16 @@ class SourceAdmin(KindAdmin):
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "policy", "repository")
     editable = ("name", "environment", "tags", "policy", "repository", "enabled")
-    actions = ("back_up_now",)  # type: ignore[assignment]  # our own; the stock deletion is taken out below
+    actions = ("back_up_now",)
     empty_words = gettext_lazy("Nothing is protected yet. Press “+” and choose what the first source is.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("backup", gettext_lazy("Back up now"), "backup", RUN, _back_up, lambda row: row.archived_at is None),
         Deed("verify", gettext_lazy("Verify newest"), "verified", "backups.verify_backup", _verify),
-        Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover),
+        Deed("recover", gettext_lazy("Recover…"), "settings_backup_restore", "recovery.request_recovery", _recover,
+             _not_the_console),
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_source", _test),
-        Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_source", settings_of),
+        Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_source", settings_of,
+             _not_the_console),
         Deed("pause", gettext_lazy("Pause"), "pause", "backups.change_source", _pause,
              lambda row: row.in_service, _what_a_pause_means),
         Deed("resume", gettext_lazy("Resume"), "play_arrow", "backups.change_source", _resume,
@@ -145,18 +152,17 @@ class SourceAdmin(KindAdmin):
         """Let the strategy look at it."""
         sources.try_out(row)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """For those who may run backups; deleting is not among them."""
-        found = dict(super().get_actions(request))
-        found.pop("delete_selected", None)
-        return found if request.user.has_perm(RUN) else {}
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        """Anywhere: the action looks at each row."""
+        return request.user.has_perm(RUN)
 
-    @admin.action(description=gettext_lazy("Back up now"), permissions=["view"])
+    @admin.action(description=gettext_lazy("Back up now"), permissions=["run"])
     def back_up_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
         """One backup of all that are ticked: a recovery set."""
+        chosen = list(self.ticked(request, queryset, RUN))
         try:
             made = backups.request(
-                BackupType.INCREMENTAL, by=Actor.of(request.user), trigger=Trigger.CONSOLE, sources=list(queryset)
+                BackupType.INCREMENTAL, by=Actor.of(request.user), trigger=Trigger.CONSOLE, sources=chosen
             )
         except Failure as failure:
             messages.error(request, failure.message)
@@ -166,7 +172,7 @@ class SourceAdmin(KindAdmin):
 
     # --- showing ---
 
-    def prepared(self, rows: list[Source]) -> list[Source]:
+    def prepared(self, request: HttpRequest, rows: list[Source]) -> list[Source]:
         """With verdicts and strips."""
         verdicts, days = protection.evaluate(rows), strips.strips(rows)
         for row in rows:
@@ -193,8 +199,8 @@ class SourceAdmin(KindAdmin):
     @admin.display(description=gettext_lazy("newest restorable point"))
     def newest_point(self, source: Source) -> SafeString | str:
         """The time of its data."""
-        point: BackupPart | None = vars(source)["verdict"].point
-        return showing.moment(point.data_as_of if point else None)
+        verdict: protection.Verdict = vars(source)["verdict"]
+        return showing.moment(verdict.data_as_of)
 
     @admin.display(description=gettext_lazy("last verified"))
     def verified(self, source: Source) -> SafeString | str:

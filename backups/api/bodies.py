@@ -32,6 +32,7 @@ from backups.models.repository import Codec
 RUN = "backups.run_backup"
 LONGEST_REASON = 1000
 STORED_ONLY = "Stored; not applied by this version."
+RPO = "A source whose newest restorable point is older counts as not protected; without it: its environment's, else 60."
 RETENTION = "Points younger than this stay; counted back from the newest point of the source."
 
 
@@ -304,9 +305,7 @@ class CreatePolicy(Body):
         min_value=1, max_value=36_500, required=False, allow_null=True, help_text=STORED_ONLY
     )
     decode_every = Whole(min_value=1, max_value=10_000, required=False, help_text="Decode one frame in so many.")
-    rpo_target_minutes = Whole(
-        min_value=1, max_value=10_000_000, required=False, allow_null=True, help_text=STORED_ONLY
-    )
+    rpo_target_minutes = Whole(min_value=1, max_value=10_000_000, required=False, allow_null=True, help_text=RPO)
     rto_target_minutes = Whole(
         min_value=1, max_value=10_000_000, required=False, allow_null=True, help_text=STORED_ONLY
     )

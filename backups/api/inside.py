@@ -13,14 +13,13 @@ from aihub_backup.core.api import names
 from aihub_backup.core.api.endpoint import Endpoint
 from aihub_backup.core.api.schema import operation, page_of
 from aihub_backup.core.failures import Refused
-from aihub_backup.core.models import AuditEvent
 from aihub_backup.core.paging import Page
 from aihub_backup.core.problems import FieldError, InvalidRequest
 from backups.api import bodies, shapes, told
 from backups.api.nouns import BACKUP
 from backups.engine.disk import from_printable, printable
 from backups.models import Backup, BackupPart
-from backups.services import contents
+from backups.services import backups, contents
 
 
 class Contents(Endpoint):
@@ -36,7 +35,7 @@ class Contents(Endpoint):
         size = self.asked["page_size"]
         rows = contents.listing(
             part, below=_path(self.asked["path"]), depth=0 if "q" in self.asked else self.asked["depth"],
-            after=self._after(), limit=size + 1, match=_pattern(self.asked.get("q", "")),
+            after=self._after(), limit=size + 1, match=contents.pattern(self.asked.get("q", "")),
         )  # fmt: skip
         on = (
             self.address.with_("cursor", paging.encoded(printable(rows[size - 1]["path"])))
@@ -87,9 +86,7 @@ class Log(Endpoint):
         """Who did what with it and its parts, newest first."""
         rows = scope(Backup.objects.all(), self.user, "backups.view_backup")
         backup = names.find(BACKUP, str(backup_id), self.user, rows=rows)
-        parts = BackupPart.objects.filter(backup=backup).values_list("pk", "verifications")
-        keys = {str(backup.pk), *(str(key) for row in parts for key in row if key)}
-        return self.scrolled(AuditEvent.objects.filter(target_id__in=keys), told.event, field="at")
+        return self.scrolled(backups.events(backup), told.event, field="at")
 
 
 def _backup(endpoint: Endpoint, backup_id: UUID) -> Backup:
@@ -118,8 +115,3 @@ def _path(text: str) -> bytes:
     except ValueError:
         sentence = "A backslash in a path is written \\x5c, and other bytes as \\xNN."
         raise InvalidRequest([FieldError("/path", "invalid", sentence, "query")]) from None
-
-
-def _pattern(text: str) -> str:
-    """A word without wildcards means: anywhere in the name."""
-    return text if not text or any(sign in text for sign in "*?[/") else f"*{text}*"

@@ -64,13 +64,12 @@ class ScheduleRunsShape(serializers.Serializer[Any]):
 
 
 def schedule(row: Schedule) -> dict[str, Any]:
-    """A schedule."""
+    """A schedule; `newest` holds its newest slot, a new one has none."""
     plain = (
         "name", "type", "strategy", "tags", "cron_expression", "timezone", "misfire", "grace_seconds", "enabled",
         "disabled_reason", "created_at", "updated_at",
     )  # fmt: skip
-    # In lists it was fetched for all rows at once, as `newest`.
-    latest = next(iter(vars(row)["newest"]), None) if "newest" in vars(row) else row.slots.order_by("-due_at").first()
+    latest: ScheduleSlot | None = next(iter(getattr(row, "newest", ())), None)
     return {
         "id": row.pk, **{name: getattr(row, name) for name in plain},
         "sources": [_reference(source) for source in row.sources.all()],

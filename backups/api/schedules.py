@@ -39,12 +39,16 @@ class _Schedules(Configured):
     related = ("environment", "policy")
     volatile = shapes.VOLATILE
 
+    def rows(self, permission: str) -> QuerySet[Schedule]:
+        """With their sources and newest slots."""
+        newest = ScheduleSlot.objects.order_by("-due_at", "-id")[:1]
+        return super().rows(permission).prefetch_related("sources", Prefetch("slots", newest, to_attr="newest"))
+
     def narrowed(self, rows: QuerySet[Schedule]) -> QuerySet[Schedule]:
         """By what they say."""
         plain = {"type": "type__in", "source": "sources", "policy": "policy", "enabled": "enabled"}
         chosen = {lookup: self.asked[name] for name, lookup in plain.items() if name in self.asked}
-        newest = ScheduleSlot.objects.order_by("-due_at")[:1]
-        return rows.filter(**chosen).prefetch_related("sources", Prefetch("slots", newest, to_attr="newest"))
+        return rows.filter(**chosen)
 
 
 class Create(_Schedules):

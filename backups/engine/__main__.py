@@ -8,7 +8,6 @@ the file AIHUB_KEYFILE; caches live in AIHUB_CACHE_DIR. Data goes to standard ou
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -21,20 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from backups import engine
-from backups.engine import console, errors
+from backups.engine import arguments, console, errors
 from backups.engine.disk import from_printable, printable, reason
 from backups.engine.keys import Secret, new_recovery_code
-from backups.engine.patterns import PathFilter, escape
+from backups.engine.patterns import PathFilter
 from backups.engine.scan import resolve, scan
 from backups.engine.store import Place
 from backups.engine.stores.address import open_address
 from backups.engine.stores.retrying import RetryingStore
 
 EXIT_FAILED, EXIT_USAGE, EXIT_WARNINGS, EXIT_NOT_FOUND, EXIT_DAMAGE = 1, 2, 3, 4, 5
-MOST_WORKERS = 256
 EXIT_NOT_ALLOWED, EXIT_IN_THE_WAY, EXIT_UNREACHABLE = 7, 8, 11  # the numbers of the whole command line
 
+# What may open a repository, as the environment has it.
+PASSPHRASE, RECOVERY_CODE, KEYFILE = "AIHUB_PASSPHRASE", "AIHUB_RECOVERY_CODE", "AIHUB_KEYFILE"
+
 _EXITS: tuple[tuple[type[errors.EngineError], int], ...] = (  # the first that fits
+    (errors.InvalidOption, EXIT_USAGE),
+    (errors.StoreAbsent, EXIT_NOT_FOUND),
     (errors.SnapshotMissing, EXIT_NOT_FOUND),
     (errors.KeysMissing, EXIT_NOT_FOUND),
     (errors.NotARepository, EXIT_NOT_FOUND),
@@ -50,7 +53,7 @@ _EXITS: tuple[tuple[type[errors.EngineError], int], ...] = (  # the first that f
 
 def main(argv: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the keys
-    options = _parser().parse_args(argv)
+    options = arguments.parser(__doc__.splitlines()[0], VERBS).parse_args(argv)
     try:
         return int(options.run(options))
     except errors.EngineError as error:
@@ -66,103 +69,6 @@ def _failed(error: errors.EngineError, as_json: bool) -> int:
     return next((code for kind, code in _EXITS if isinstance(error, kind)), EXIT_FAILED)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m backups.engine", description=__doc__.splitlines()[0])
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _verb(verbs, "init", _init, "make a repository").add_argument(
-        "--recovery-code", action="store_true", help="print a recovery code and give it a key slot of its own"
-    )
-    _add_backup(verbs)
-    listing = _verb(verbs, "list", _list, "list snapshots, or what one of them holds")
-    listing.add_argument("--snapshot", help="id, beginning of an id, or 'latest'")
-    listing.add_argument("path", nargs="?", default=b"", type=_path, help="list on and below this path only")
-    _add_restore(verbs)
-    _add_check(verbs)
-    diff = _verb(verbs, "diff", _diff, "compare two snapshots")
-    diff.add_argument("before")
-    diff.add_argument("after")
-    keys = _verb(verbs, "keys", _keys, "bring the keys of a lost console back, as files that only you can read")
-    keys.add_argument("--to", required=True, metavar="DIR", help="directory for them, such as keys/ in a new home")
-    return parser
-
-
-def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="JSON on standard output, one document a line")
-    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    parser.add_argument("repository", help="directory of the repository, or s3://BUCKET/PREFIX")
-    return parser
-
-
-def _add_backup(verbs: Any) -> None:
-    parser = _verb(verbs, "backup", _backup, "make a snapshot of files and directories")
-    parser.add_argument("source", nargs="+", help="files or directories")
-    parser.add_argument("--exclude", action="append", default=[], help="pattern of what to leave out; repeatable")
-    parser.add_argument("--one-file-system", action="store_true", help="do not go into mounts")
-    parser.add_argument("--full", action="store_true", help="read everything again, assume nothing unchanged")
-    parser.add_argument("--workers", type=_count, default=engine.Options().workers, help="worker processes; 0: none")
-    parser.add_argument("--codec", choices=["zstd", "gzip", "none"], default="zstd")
-    parser.add_argument("--level", type=int, default=1, choices=range(1, 20), metavar="1-19", help="of the codec")
-
-
-def _add_restore(verbs: Any) -> None:
-    parser = _verb(verbs, "restore", _restore, "bring a snapshot, or parts of it, back into an empty directory")
-    parser.add_argument("--snapshot", default="latest", help="id, beginning of an id, or 'latest'")
-    parser.add_argument("--target", required=True, help="directory that is empty or does not exist")
-    parser.add_argument(
-        "--include", action="append", default=[], type=_pattern, help="path as it is listed, or pattern; repeatable"
-    )
-    parser.add_argument("--exclude", action="append", default=[], help="pattern of what to leave out; repeatable")
-    parser.add_argument(
-        "--privileges", action="store_true", help="also setuid and setgid bits, capabilities and devices (as root)"
-    )
-    parser.add_argument(
-        "--base", type=_path, help="directory of the snapshot that becomes the target itself; default: its source"
-    )
-    parser.add_argument("--workers", type=_count, default=engine.Options().workers, help="worker processes; 0: none")
-
-
-def _add_check(verbs: Any) -> None:
-    parser = _verb(verbs, "check", _check, "find what is damaged or missing")
-    level = parser.add_mutually_exclusive_group()
-    level.add_argument("--level", type=int, default=1, choices=[1, 2, 3], help="1 listed, 2 SHA-256, 3 decrypted")
-    level.add_argument("--read-data", dest="level", action="store_const", const=3, help="the same as --level 3")
-    parser.add_argument(
-        "--read-share", type=_share, default=1.0, metavar="0-1", help="part of the packs that levels 2 and 3 read"
-    )
-    parser.add_argument("--snapshot", action="append", help="check only what this snapshot needs; repeatable")
-
-
-# words
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or len(text) > 3 or int(text) > MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 0 to {MOST_WORKERS}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a part of the packs; give a number above 0, up to 1")
-
-
-def _path(text: str) -> bytes:
-    """A path as it is listed, with \\xNN for odd bytes."""
-    try:
-        return from_printable(text)
-    except (ValueError, IndexError):
-        raise argparse.ArgumentTypeError(f"{text!r} has a \\x that two hexadecimal digits do not follow") from None
-
-
-def _pattern(text: str) -> str | bytes:
-    """A listed path with \\xNN means that very path; anything else is a pattern."""
-    return escape(_path(text)) if "\\x" in text else text
-
-
 # verbs
 
 
@@ -173,7 +79,7 @@ def _init(options: argparse.Namespace) -> int:
         secrets.append((Secret.recovery_code(code), "recovery code"))
     repository = engine.Repository.create(_store(options), secrets, cache=_cache())
     result = {"repository": repository.config.id.hex(), "recovery_code": code}
-    _say(options, result, f"Repository {result['repository']} made in {options.repository}.")
+    _say(options, result, f"Repository {result['repository']} made in {_shown(options.repository)}.")
     if code and not options.json:
         _write(f"Recovery code, print it and keep it elsewhere:\n\n    {code}\n")
     return 0
@@ -191,11 +97,12 @@ def _backup(options: argparse.Namespace) -> int:
         one_file_system=options.one_file_system,
         report=items.append,
     )
-    facts = {"kind": "files", "roots": ["/" + printable(root) for root in roots], "excludes": options.exclude}
+    facts = {"kind": "files", "roots": ["/" + printable(root) for root in roots],
+             "excludes": list(map(_shown, options.exclude))}  # fmt: skip
     done = engine.archive(
         repository, entries, snapshot_id=str(uuid.uuid4()), facts=lambda: facts, parent=_parent(repository, facts),
         options=engine.Options(options.workers, options.codec, options.level, assume_unchanged=not options.full),
-        report=lambda item: _item(items, item), progress=_progress(options),
+        report=items.append, progress=_progress(options),
     )  # fmt: skip
     _say_items(items)
     seconds = time.monotonic() - started
@@ -220,7 +127,9 @@ def _list(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     place = _directory(options)
     if place and _inside(os.path.realpath(os.fsencode(options.target)), place):
-        raise errors.TargetError(f"--target lies in the repository {options.repository}; choose another directory.")
+        raise errors.TargetError(
+            f"--target lies in the repository {_shown(options.repository)}; choose another directory."
+        )
     repository = _open(options)
     snapshot = repository.log.snapshot(options.snapshot)
     items: list[engine.ItemError] = []
@@ -230,12 +139,12 @@ def _restore(options: argparse.Namespace) -> int:
     done = engine.restore(
         repository, snapshot, os.path.abspath(os.fsencode(options.target)), base=base, select=select,
         options=engine.RestoreOptions(options.workers, privileges=options.privileges),
-        report=lambda item: _item(items, item), progress=_restored(options),
+        report=items.append, progress=_restored(options),
     )  # fmt: skip
     _say_items(items)
     seconds = time.monotonic() - started
     result = {"snapshot": snapshot.id, "seconds": round(seconds, 3), **done.pack()}
-    _say(options, result, f"{done.files} files, {done.bytes} bytes restored in {seconds:.1f} s.")
+    _say(options, result, f"{done.items} items, {done.bytes} bytes restored in {seconds:.1f} s.")
     if options.include and not done.items:
         sys.stderr.write("Nothing in the snapshot fits --include; list it to see its paths.\n")
         return EXIT_NOT_FOUND
@@ -277,7 +186,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _keys(options: argparse.Namespace) -> int:
     found = console.read(_open(options))
-    paths = console.write(found, os.path.abspath(options.to))
+    paths = [_shown(path) for path in console.write(found, os.path.abspath(options.to))]
     when = datetime.fromtimestamp(found.time, UTC).isoformat(timespec="seconds")
     result = {"console": found.console, "time": when, "files": paths}
     _say(options, result, f"Keys of {found.console}, sealed {when}: {', '.join(paths)}.")
@@ -303,16 +212,11 @@ def _refuse_loop(options: argparse.Namespace) -> None:
         return
     for source in options.source:
         root = os.path.realpath(os.fsencode(source))
-        if _inside(root, place) or (_inside(place, root) and _reached(place, options)):
+        if _inside(root, place) or _inside(place, root):
             raise errors.EngineError(
-                f"{source} holds the repository {options.repository} itself: each backup would store those before it. "
-                f"Leave it out with --exclude {printable(place)}, or choose a repository elsewhere."
+                f"{_shown(source)} holds the repository {_shown(options.repository)} itself: each backup would store "
+                f"those before it. Leave it out with --exclude {printable(place)}, or choose a repository elsewhere."
             )
-
-
-def _reached(place: bytes, options: argparse.Namespace) -> bool:
-    """False when a directory above it is left out."""
-    return PathFilter((), options.exclude).may_contain(os.path.dirname(place).strip(b"/"))
 
 
 def _store(options: argparse.Namespace) -> Place:
@@ -330,21 +234,23 @@ def _cache() -> Path:
 
 def _secret() -> Secret:
     """The secret in the environment. The variables are removed, so that no child process inherits them."""
-    passphrase, code = os.environ.pop("AIHUB_PASSPHRASE", ""), os.environ.pop("AIHUB_RECOVERY_CODE", "")
+    empty = [name for name in (PASSPHRASE, RECOVERY_CODE, KEYFILE) if os.environ.get(name) == ""]
+    passphrase, code = os.environ.pop(PASSPHRASE, ""), os.environ.pop(RECOVERY_CODE, "")
     if passphrase:
         return Secret.passphrase(passphrase)
     if code:
         return Secret.recovery_code(code)
-    if keyfile := os.environ.get("AIHUB_KEYFILE"):
+    if keyfile := os.environ.get(KEYFILE):
         return Secret.keyfile(_keyfile(keyfile))
-    raise errors.EngineError("Set AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or AIHUB_KEYFILE to the repository's secret.")
+    why = f"{empty[0]} is empty. " if empty else ""
+    raise errors.InvalidOption(f"{why}Set {PASSPHRASE}, {RECOVERY_CODE} or {KEYFILE} to the repository's secret.")
 
 
 def _keyfile(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise errors.EngineError(f"The keyfile {path} cannot be read: {reason(error)}.") from None
+        raise errors.InvalidOption(f"The keyfile {_shown(path)} cannot be read: {reason(error)}.") from None
 
 
 def _parent(repository: engine.Repository, facts: dict[str, Any]) -> engine.Snapshot | None:
@@ -357,7 +263,7 @@ def _base(snapshot: engine.Snapshot) -> bytes:
     """The directory that becomes the target: what the strategy named, else what the roots share."""
     captured = _captured(snapshot.facts)
     if "base" in captured:
-        return from_printable(captured["base"]).strip(b"/")
+        return os.fsencode(captured["base"]).strip(b"/")  # plain text, unlike the roots that are listed below
     return os.path.commonpath([from_printable(root) for root in captured.get("roots", ["/"])]).strip(b"/")
 
 
@@ -385,8 +291,9 @@ def _say(options: argparse.Namespace, value: Any, text: str) -> None:
         _write(text + "\n")
 
 
-def _item(items: list[engine.ItemError], item: engine.ItemError) -> None:
-    items.append(item)
+def _shown(typed: str) -> str:
+    """What was typed, as names are shown: odd bytes as \\xNN."""
+    return printable(os.fsencode(typed))
 
 
 def _say_items(items: list[engine.ItemError]) -> None:
@@ -409,7 +316,7 @@ def _progress(options: argparse.Namespace) -> Callable[[engine.Stats], None]:
 def _restored(options: argparse.Namespace) -> Callable[[engine.Restored], None]:
     def tell(done: engine.Restored) -> None:
         if not options.quiet and sys.stderr.isatty():
-            sys.stderr.write(f"\r{done.files} files, {done.bytes} bytes\033[K")
+            sys.stderr.write(f"\r{done.items} items, {done.bytes} bytes\033[K")
 
     return tell
 
@@ -423,6 +330,11 @@ def _snapshot_row(snapshot: engine.Snapshot) -> dict[str, Any]:
 def _snapshot_line(row: Mapping[str, Any]) -> str:
     source = row["facts"].get("source", {}).get("name") or " ".join(_captured(row["facts"]).get("roots", ()))
     return f"{row['id']}  {row['time']}  {row['entries']:>9}  {row['size']:>14}  {source}"
+
+
+VERBS: Mapping[str, arguments.Verb] = {
+    "init": _init, "backup": _backup, "list": _list, "restore": _restore, "check": _check, "diff": _diff, "keys": _keys,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -24,14 +24,13 @@ from backups.engine.errors import EngineError
 from backups.engine.feeder import feed
 from backups.engine.log import Snapshot
 from backups.engine.options import Options, Progress, Report, Stats, quiet
-from backups.engine.parent import ParentWalk
+from backups.engine.parent import DOUBTFUL, ParentWalk, same, unchanged
 from backups.engine.repository import Repository
 from backups.engine.saver import RunIndex, TreeSaver
 from backups.engine.workers import return_memory
 
 BATCH_BYTES, BATCH_FILES, BATCH_PATHS = 4 << 20, 512, 128 << 10  # of a batch of small files; the last in path bytes
 BLOCK_MIN = 4096  # of declared blocks, bytes
-DOUBTFUL = Notes.UNSURE | Notes.CHANGED | Notes.SHORT  # what the next run must not take as unchanged
 
 
 class Archived(NamedTuple):
@@ -46,7 +45,7 @@ def archive(
     snapshot_id: str,
     facts: Callable[[], Mapping[str, Any]],
     parent: Snapshot | None = None,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = Options(),  # noqa: B008  it is frozen
     report: Report = quiet,
     progress: Progress = quiet,
     commit: Callable[[], None] = lambda: None,
@@ -90,23 +89,6 @@ def _avoid_lost_packs(repository: Repository, options: Options, report: Report) 
     if absent:
         message = f"{len(absent)} packs of earlier backups are gone or cut off; what lay in them is stored anew."
         report(ItemError(b"", "compare", message, "warning"))
-
-
-def unchanged(entry: Entry, before: Entry) -> bool:
-    """Whether a file can be taken over from the parent snapshot.
-
-    The device number is left out: it changes with every reboot and every volume snapshot, and inode, size and both
-    times (ctime cannot be forged by a user) are what tells.
-    """
-    return (
-        before.ctime_ns == entry.ctime_ns
-        and before.mtime_ns == entry.mtime_ns
-        and before.size == entry.size
-        and before.inode == entry.inode
-        and before.kind is Kind.FILE
-        and before.content is not None
-        and not before.notes & DOUBTFUL
-    )
 
 
 class _Batch:
@@ -190,7 +172,7 @@ class _Run:
             stats.others += 1
         if before is None:
             stats.new += 1
-        elif before is entry or _same(entry, before):
+        elif before is entry or same(entry, before):
             stats.unchanged += 1
         else:
             stats.changed += 1
@@ -405,12 +387,3 @@ def _refuse_odd_blocks(entry: Entry) -> None:
             f"{printable(entry.path)} cannot be stored in blocks of {entry.block} bytes: "
             f"choose {BLOCK_MIN} to {fmt.CHUNK_MAX}."
         )
-
-
-def _same(entry: Entry, before: Entry) -> bool:
-    return (
-        entry.content == before.content
-        and entry.mtime_ns == before.mtime_ns
-        and (entry.kind, entry.mode, entry.uid, entry.gid, entry.target)
-        == (before.kind, before.mode, before.uid, before.gid, before.target)
-    )

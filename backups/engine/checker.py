@@ -287,9 +287,11 @@ class _Check:
         repository = self._repository
         count = default_workers() if self._workers is None else self._workers
         alone = tasks < 3 or not count or not repository.store.capabilities().across_processes
-        make = lambda emit: PackProver(repository, forked=not alone)  # noqa: E731
-        ignore: Emit = lambda topic, value: None  # noqa: E731
-        return InlinePool(make, ignore) if alone else ForkedPool(make, ignore, count)
+
+        def make(_emit: Emit) -> PackProver:
+            return PackProver(repository, forked=not alone)
+
+        return InlinePool(make, _ignore) if alone else ForkedPool(make, _ignore, count)
 
     def _taker(self, digest: bytes, size: int) -> Callable[[Any], None]:
         def take(result: dict[str, Any]) -> None:
@@ -386,3 +388,7 @@ class _Check:
         if time.monotonic() - self._told >= 1:
             self._told = time.monotonic()
             self._progress(self.done)
+
+
+def _ignore(_topic: str, _value: Any) -> None:
+    """Provers emit nothing."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from backups.engine.disk import reason
+from backups.engine.disk import printable, reason
 from backups.engine.errors import EngineError, KeysMissing, ObjectDamaged, ObjectMissing, TargetError
 from backups.engine.log import Log, Record
 from backups.engine.repository import Repository
@@ -66,11 +66,14 @@ def write(keys: ConsoleKeys, directory: str) -> list[str]:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         paths = {os.path.join(directory, name): content for name, content in sorted(keys.files.items())}
         for path in filter(os.path.lexists, paths):
-            raise TargetError(f"{path} exists already; move it away, or choose another directory.")
+            raise TargetError(
+                f"{printable(os.fsencode(path))} exists already; move it away, or choose another directory."
+            )
         for path, content in paths.items():
             _put(path, content)
     except OSError as error:
-        raise TargetError(f"The keys cannot be written to {directory}: {reason(error)}.") from None
+        where = printable(os.fsencode(directory))
+        raise TargetError(f"The keys cannot be written to {where}: {reason(error)}.") from None
     return list(paths)
 
 

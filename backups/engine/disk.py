@@ -235,9 +235,9 @@ def printable(path: bytes) -> str:
 
 
 def from_printable(text: str) -> bytes:
-    """The raw bytes that printable() has shown."""
-    first, *rest = text.split("\\x")
-    return first.encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in rest)
+    """The raw bytes that printable() has shown; odd bytes that were typed as they are stay what they are."""
+    first, *rest = text.encode("utf-8", "surrogateescape").split(b"\\x")
+    return first + b"".join(bytes([int(part[:2], 16)]) + part[2:] for part in rest)
 
 
 def reason(error: OSError) -> str:

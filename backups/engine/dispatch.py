@@ -15,7 +15,7 @@ from backups.engine.options import Options, Report
 from backups.engine.pack import PackInfo, PackWriter
 from backups.engine.repository import Repository
 from backups.engine.saver import RunIndex, TreeSaver
-from backups.engine.workers import Emit, ForkedPool, InlinePool, Ring, Task
+from backups.engine.workers import Emit, ForkedPool, InlinePool, Make, Ring, Task
 
 HELD = 2  # tasks that wait before processes are started; fewer are done inline
 RING_SLOTS, RING_SLOT = 4, 4 << 20  # buffers for streams: number and bytes
@@ -108,16 +108,17 @@ class Dispatcher:
             self.pool.close()
 
     def _inline(self) -> InlinePool:
-        self._claims = claims = Claims(1 << 18, shared=False)
-        make = lambda emit: CaptureWorker(self._repository, self._options, claims, self.ring, emit, forked=False)  # noqa: E731
-        return InlinePool(make, self._emitted)
+        self._claims = Claims(1 << 18, shared=False)
+        return InlinePool(self._maker(self._claims, forked=False), self._emitted)
 
     def _fork(self) -> ForkedPool:
         self._saver.settle()  # no thread of ours may hold a lock while we fork
         self._repository.sync_index()
-        self._claims = claims = Claims()
-        make = lambda emit: CaptureWorker(self._repository, self._options, claims, self.ring, emit, forked=True)  # noqa: E731
-        return ForkedPool(make, self._emitted, self._options.workers)
+        self._claims = Claims()
+        return ForkedPool(self._maker(self._claims, forked=True), self._emitted, self._options.workers)
+
+    def _maker(self, claims: Claims, *, forked: bool) -> Make:
+        return lambda emit: CaptureWorker(self._repository, self._options, claims, self.ring, emit, forked=forked)
 
     def _emitted(self, topic: str, value: Any) -> None:
         if topic == "pack":

@@ -132,6 +132,14 @@ class Opened:
         return end - stored, directory
 
 
+def owner(name: str, data: bytes) -> bytes:
+    """The id of the repository that an object's header names, which needs no key; b"" when the object is not intact."""
+    if not fmt.name_matches(name, data) or len(data) < fmt.HEADER.size or not data.startswith(fmt.MAGIC):
+        return b""
+    repository: bytes = fmt.HEADER.unpack(data[: fmt.HEADER.size])[4]
+    return repository
+
+
 def _nonce(number: int) -> bytes:
     return number.to_bytes(12, "big")
 

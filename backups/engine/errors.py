@@ -17,6 +17,11 @@ class StoreUnavailable(EngineError):
     permanent = False
 
 
+class StoreAbsent(StoreUnavailable):
+    """The place is not there. Somebody has to mount, make or name it: a later attempt may find it, a few seconds of
+    patience do not."""
+
+
 class StoreFull(EngineError):
     """No room (bytes or inodes) is left in the place."""
 
@@ -118,7 +123,11 @@ class TargetUnavailable(TargetError):
     permanent = False
 
 
-class InvalidPattern(EngineError):
+class InvalidOption(EngineError):
+    """What somebody typed or set cannot be used, whatever the repository is like."""
+
+
+class InvalidPattern(InvalidOption):
     """A path pattern cannot be understood."""
 
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from backups.engine import format as fmt
-from backups.engine.errors import EngineError, NewerFormat, ObjectDamaged, WrongSecret
+from backups.engine.errors import InvalidOption, NewerFormat, ObjectDamaged, WrongSecret
 from backups.engine.store import ObjectStore
 
 ARGON2 = {"name": "argon2id", "t": 3, "m": 64 << 10, "p": 4}  # passes, KiB, lanes
@@ -53,16 +53,16 @@ class Secret:
     def passphrase(cls, text: str) -> Secret:
         """The text in Unicode's form NFC: the same letters open the slot, however a keyboard composes them."""
         if not text:
-            raise EngineError("The passphrase is empty; choose one of at least a few words.")
+            raise InvalidOption("The passphrase is empty; choose one of at least a few words.")
         try:
             return cls("passphrase", unicodedata.normalize("NFC", text).encode())
         except UnicodeEncodeError:  # its traceback would show the text
-            raise EngineError("The passphrase is no valid text: save it as UTF-8.") from None
+            raise InvalidOption("The passphrase is no valid text: save it as UTF-8.") from None
 
     @classmethod
     def keyfile(cls, data: bytes) -> Secret:
         if len(data) < 32:
-            raise EngineError("A keyfile holds at least 32 random bytes.")
+            raise InvalidOption("A keyfile holds at least 32 random bytes.")
         return cls("keyfile", data)
 
     @classmethod

@@ -46,6 +46,7 @@ class ManifestGuard:
             _attributes(entry)
             _content(entry)
             self._count(entry)
+            self._enter(entry)
         except (TypeError, ValueError, AttributeError) as error:
             raise _refused(entry, f"a value in it has the wrong type ({error})") from None
 
@@ -76,6 +77,9 @@ class ManifestGuard:
             self._below(entry)
         elif entry.kind is not Kind.DIRECTORY:
             raise _refused(entry, "the root is no directory")
+
+    def _enter(self, entry: Entry) -> None:
+        """Only what has passed whole may have entries below it."""
         if entry.kind is Kind.DIRECTORY:
             self._open.append(_Directory(entry.path))
 

@@ -37,7 +37,12 @@ class Options:
 
 @dataclass(slots=True)
 class Stats:
-    """Counts of a run. Bytes are raw unless said otherwise; what is expected comes from the parent, 0 unknown."""
+    """Counts of a run. Bytes are raw unless said otherwise; what is expected comes from the parent, 0 unknown.
+
+    An item is one name in the tree: of a directory, a file (each further name of a hard link too), a symbolic link,
+    a FIFO or a device. Restored counts the same; a snapshot also holds the directories above its roots, which a
+    restore below one of them leaves out.
+    """
 
     files: int = 0
     directories: int = 0

@@ -1,15 +1,17 @@
-"""Walking the parent snapshot's tree beside the scan of a new run."""
+"""The parent snapshot: walked beside the scan of a new run, and compared entry by entry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from backups.engine import tree
-from backups.engine.entry import Entry
+from backups.engine.entry import Entry, Kind, Notes
 from backups.engine.errors import EngineError
 from backups.engine.log import Snapshot
 from backups.engine.options import Stats
 from backups.engine.repository import Repository
+
+DOUBTFUL = Notes.UNSURE | Notes.CHANGED | Notes.SHORT  # what the next run must not take as unchanged
 
 
 class ParentWalk:
@@ -51,3 +53,30 @@ class ParentWalk:
             self._entry = None
         if self._entry is not None:
             self._key = self._entry.key
+
+
+def unchanged(entry: Entry, before: Entry) -> bool:
+    """Whether a file can be taken over from the parent snapshot.
+
+    The device number is left out: it changes with every reboot and every volume snapshot, and inode, size and both
+    times (ctime cannot be forged by a user) are what tells.
+    """
+    return (
+        before.ctime_ns == entry.ctime_ns
+        and before.mtime_ns == entry.mtime_ns
+        and before.size == entry.size
+        and before.inode == entry.inode
+        and before.kind is Kind.FILE
+        and before.content is not None
+        and not before.notes & DOUBTFUL
+    )
+
+
+def same(entry: Entry, before: Entry) -> bool:
+    """Whether an entry counts as unchanged: by its content, time, kind, mode, owners and target; not by attributes."""
+    return (
+        entry.content == before.content
+        and entry.mtime_ns == before.mtime_ns
+        and (entry.kind, entry.mode, entry.uid, entry.gid, entry.target)
+        == (before.kind, before.mode, before.uid, before.gid, before.target)
+    )

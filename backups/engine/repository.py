@@ -19,7 +19,7 @@ from blake3 import blake3
 from backups.engine import format as fmt
 from backups.engine.chunker import Chunker
 from backups.engine.codec import Codec, Compressor
-from backups.engine.envelope import Sealer
+from backups.engine.envelope import Sealer, owner
 from backups.engine.errors import (
     BlobMissing,
     EngineError,
@@ -37,6 +37,7 @@ from backups.engine.log import Log, Snapshot
 from backups.engine.store import ObjectStore, Place
 
 LEFTOVERS = 64  # objects a killed create() can leave: key slots, ring, first record
+RECORDS_ASKED = 16  # of the log, for whose it is; one intact one is enough
 FRAME_CACHE = 8  # opened frames kept, about 1 MiB each
 
 
@@ -135,6 +136,7 @@ class Repository:
         config, doubt = _told_config(store)
         objects = KeyObjects(store, config.id)
         if objects.repository_id != config.id:
+            _refuse_foreign_keys(store, objects.repository_id)
             doubt = doubt or ObjectDamaged("config", "the key objects name another repository than it does")
         elif doubt:
             raise doubt
@@ -301,6 +303,25 @@ def _told_config(store: ObjectStore) -> tuple[Config, EngineError | None]:
         return read_config(store), None
     except (ObjectDamaged, ForeignRepository, NewerFormat) as error:
         return Config(b"", fmt.FORMAT, "", (fmt.CHUNK_MIN, fmt.CHUNK_AVERAGE, fmt.CHUNK_MAX)), error
+
+
+def _refuse_foreign_keys(store: ObjectStore, keys_of: bytes) -> None:
+    """The key objects and the config name two repositories, or the config none: the log tells which is at home.
+
+    ObjectDamaged when the keys are not. Who went on would miss log records of a repository that was never here.
+    """
+    owners = {_owner(store, info.name) for info in itertools.islice(store.list("log/"), RECORDS_ASKED)} - {b""}
+    if owners and keys_of not in owners:
+        home = min(owners).hex()
+        why = f"the key objects there are those of the repository {keys_of.hex()}, and the log is that of {home}"
+        raise ObjectDamaged("keys/", f"{why}; put this repository's own keys/ back from a copy")
+
+
+def _owner(store: ObjectStore, name: str) -> bytes:
+    try:
+        return owner(name, store.get(name))
+    except (ObjectMissing, ObjectDamaged):
+        return b""
 
 
 def _clear_place(store: ObjectStore) -> None:

@@ -28,7 +28,7 @@ from backups.engine.options import Report, default_workers, quiet
 from backups.engine.patterns import PathFilter
 from backups.engine.repository import Repository
 from backups.engine.spool import Spool
-from backups.engine.workers import ForkedPool, InlinePool
+from backups.engine.workers import Emit, ForkedPool, InlinePool
 
 WINDOW = 50_000  # small files that are sorted by pack at once; bounds the memory
 BATCH_FILES, BATCH_BYTES = 512, 8 << 20
@@ -50,7 +50,8 @@ class RestoreOptions:
 
 @dataclass(slots=True)
 class Restored:
-    """Counts of a restore; bytes are those of files written."""
+    """Counts of a restore. Items are what they are in Stats; bytes are those that are written: of a hard-linked file
+    once, of holes none."""
 
     files: int = 0
     directories: int = 0
@@ -138,12 +139,13 @@ class _Restore:
             guard.check(entry)
             data += self._data_of(entry)
         guard.finish()
+        self._links.clear()  # of names that were not chosen; the next walk begins anew
         facts.require(data, guard.entries)
         self.done.items_expected, self.done.bytes_expected = guard.entries, data
 
     def _data_of(self, entry: Entry) -> int:
-        """The bytes that will be written for an entry: its size without the holes."""
-        if not entry.content:
+        """The bytes that will be written for an entry: its size without the holes, and only under its first name."""
+        if not entry.content or self._first_name(entry) is not None:
             return 0
         if isinstance(entry.content, bytes) and len(entry.content) == WHOLE:
             return entry.size
@@ -179,7 +181,10 @@ class _Restore:
         repository, count = self._repository, self._options.workers
         small = self.done.bytes_expected < 4 << 20 and self.done.items_expected < 200
         alone = small or not count or not repository.store.capabilities().across_processes
-        make = lambda emit: RestoreWorker(repository, writer, emit, forked=not alone)  # noqa: E731
+
+        def make(emit: Emit) -> RestoreWorker:
+            return RestoreWorker(repository, writer, emit, forked=not alone)
+
         return InlinePool(make, self._emitted) if alone else ForkedPool(make, self._emitted, count)
 
     def _entries(self) -> Iterator[Entry]:

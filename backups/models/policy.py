@@ -27,7 +27,8 @@ class Policy(models.Model):
     """A promise: how long points are kept, how often they are proved, how much loss and downtime is allowed.
 
     Retention counts are points to keep of each step, 0 = none of that step; what any of the rules keeps stays, and
-    without any rule nothing expires. Copies, restore tests and targets are stored only.
+    without any rule nothing expires. The RPO target is applied by the verdict about a source; copies, restore tests and
+    the RTO target are not kept by this version.
     """
 
     REACH: ClassVar[Reach] = Reach(shared=True)
@@ -61,8 +62,12 @@ class Policy(models.Model):
         help_text=_("While backing up, one data frame in so many is decoded again before it counts; 1 means all."),
     )  # fmt: skip
     rpo_target_minutes = models.PositiveIntegerField(
-        _("RPO target (minutes)"), null=True, blank=True, help_text=NOT_APPLIED
-    )
+        _("RPO target (minutes)"), null=True, blank=True,
+        help_text=_(
+            "A source whose newest restorable point is older counts as not protected; empty: as its environment says,"
+            " else 60."
+        ),
+    )  # fmt: skip
     rto_target_minutes = models.PositiveIntegerField(
         _("RTO target (minutes)"), null=True, blank=True, help_text=NOT_APPLIED
     )

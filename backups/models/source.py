@@ -19,7 +19,7 @@ from backups.models.repository import Repository
 class Source(models.Model):
     """Something to protect: a kind of `kinds.STRATEGIES` with its options. `tags` is a mapping of names to texts."""
 
-    REACH: ClassVar[Reach] = Reach(environment="environment", tags="tags")
+    REACH: ClassVar[Reach] = Reach(environment="environment", tags="tags", whole="holds_console")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)
@@ -40,6 +40,10 @@ class Source(models.Model):
         help_text=_("Where its backups go; empty when there is only one repository."),
     )  # fmt: skip
     enabled = models.BooleanField(_("enabled"), default=True)
+    holds_console = models.BooleanField(
+        _("this console's own database"), default=False, editable=False,
+        help_text=_("Or what was it once: its backups hold every secret of the console."),
+    )  # fmt: skip
     archived_at = models.DateTimeField(_("archived"), null=True, blank=True)
 
     tested_at = models.DateTimeField(_("last tested"), null=True, blank=True)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Invalid, Refused
-from aihub_backup.core.models import Node
+from aihub_backup.core.models import AuditEvent, Node
 from aihub_backup.core.states import LostRace
 from backups.models import (
     Backup,
@@ -31,7 +31,7 @@ from backups.models import (
     Verification,
 )  # fmt: skip
 from backups.models.backup import ACTIVE
-from backups.services import deletion, lookup, loops, placing, repositories, scope, states
+from backups.services import deletion, guards, lookup, loops, placing, repositories, scope, states
 from backups.services.restorable import restorable
 from backups.services.sources import labels
 from backups.services.verifications import known_level
@@ -109,6 +109,13 @@ def get(reference: UUID | str) -> Backup:
     return lookup.find(listing().prefetch_related(Prefetch("parts__verifications", checks)), reference)
 
 
+def events(backup: Backup) -> QuerySet[AuditEvent]:
+    """The audit's rows about it, its parts and their checks, newest first."""
+    rows = BackupPart.objects.filter(backup=backup).values_list("pk", "verifications")
+    keys = {str(backup.pk), *(str(key) for row in rows for key in row if key)}
+    return AuditEvent.objects.filter(target_id__in=keys).order_by("-at", "-pk")
+
+
 def progress(backup: Backup) -> dict[str, Any]:
     """The parts' progress together: {phase, bytes_done, bytes_total, items_done, items_total, ratio, bytes_per_second,
     eta_seconds, heartbeat_at, indeterminate}; unknown values are None."""
@@ -176,6 +183,7 @@ def _task(source: Source, given: Repository | None, policy: Policy | None) -> _T
     repository = given or source.repository or repositories.default()
     repositories.must_be_writable(repository)
     loops.refuse(source, repository)
+    guards.must_go_home(source, repository)
     promise = policy or source.policy
     return _Task(source, repository, placing.node_for(source, repository), promise.max_attempts if promise else 3)
 

@@ -20,13 +20,6 @@ class Configured(Protocol):
     secrets: Any
 
 
-class Tested(Protocol):
-    """A row that was tried out."""
-
-    tested_at: Any
-    test_error: Any
-
-
 def values(table: PluginTable[Any], kind: str, given: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(plain, secrets) as they are stored, complete with defaults. OptionsError names every wrong field."""
     return split(table.options_class(kind), dump(table.options(kind, given)))
@@ -49,9 +42,3 @@ def lay_over(row: models.Model, changes: Mapping[str, Any], *, allowed: Iterable
         raise Invalid(f"These cannot be changed: {', '.join(errors)}.", errors=errors)
     for name, value in changes.items():
         setattr(row, name, value)
-
-
-def untested(row: Tested) -> tuple[str, str]:
-    """Forget the last trial, which was of something else; the fields that changed by that."""
-    row.tested_at, row.test_error = None, ""
-    return "tested_at", "test_error"

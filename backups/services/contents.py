@@ -7,7 +7,7 @@ from typing import Any
 
 from aihub_backup.core.failures import Invalid, Refused
 from backups.models import BackupPart
-from backups.services import placing, repositories
+from backups.services import guards, placing, repositories
 from backups.services.running import perform
 
 PATIENCE = 120.0  # seconds somebody waits for a page
@@ -21,8 +21,8 @@ def listing(
 
     Each: {"path": bytes, "kind": "file|directory|symlink|fifo|character|block", "mode", "uid", "gid", "user",
     "group", "mtime_ns", "size", "target": bytes, "notes"}. `depth` 1 = children only, 0 = everything; `match` is a
-    pattern as of an exclude. Refused when the part holds no recovery point; Unavailable when the place is not
-    reachable.
+    pattern as of an exclude. Denied of the console's own database; Refused when the part holds no recovery point;
+    Unavailable when the place is not reachable.
     """
     job = {
         "job": "entries", "snapshot": part.snapshot_id, "below": below.strip(b"/"), "depth": depth, "after": after,
@@ -36,13 +36,20 @@ def diff(part: BackupPart, against: BackupPart, *, limit: int = 1000) -> list[di
 
     The kinds are added, removed, changed (the content) and attributes (owner, mode, times).
     """
+    guards.must_not_be_read([against.source])
     _must_be_stored(against)
     if part.repository_id != against.repository_id:
         raise Refused("These two lie in different repositories and cannot be compared.", code="state-conflict")
     return _rows(part, {"job": "diff", "before": against.snapshot_id, "after": part.snapshot_id}, limit)
 
 
+def pattern(word: str) -> str:
+    """What somebody types into a search, as a pattern: a word without wildcards means anywhere in the name."""
+    return word if not word or any(sign in word for sign in "*?[/") else f"*{word}*"
+
+
 def _rows(part: BackupPart, job: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+    guards.must_not_be_read([part.source])
     _must_be_stored(part)
     placing.must_be_here(part.repository.node, f"the repository “{part.repository}”")
     if not 1 <= limit <= MOST:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
@@ -48,6 +49,8 @@ def begin(backup: Backup, *, by: Actor, reason: str) -> None:
 
 class ForgetHandler(Handler):
     """The job of one recovery point that is to be forgotten."""
+
+    label = gettext_lazy("Deletion of a backup")
 
     def run(self, lease: Lease) -> None:
         """Write the forget record, close the row."""

@@ -15,7 +15,7 @@ def refuse(source: Source, repository: Repository | None) -> None:
     if repository is None:
         return
     place = _directory(repository.storage)
-    if place is None or not _covers(source, place):
+    if place is None or not covers(source, place):
         return
     raise Refused(
         f"The source “{source}” holds {place}, where its own backups are kept (storage “{repository.storage}”): each"
@@ -32,18 +32,19 @@ def expected(source: Source) -> Repository | None:
     return found[0] if len(found) == 1 else None
 
 
-def _directory(storage: Storage) -> Path | None:
-    backend = STORAGES.load(storage.kind)
-    if not backend.bound_to_node:
-        return None
-    path = backend.store_options(STORAGES.options(storage.kind, {**storage.options, **storage.secrets})).get("path")
-    return Path(path) if path else None
-
-
-def _covers(source: Source, place: Path) -> bool:
+def covers(source: Source, place: Path) -> bool:
+    """Would a run of the source read this place of its host?"""
     strategy = STRATEGIES.load(source.kind)
     try:
         options = STRATEGIES.options(source.kind, {**source.options, **source.secrets})
     except OptionsError:  # stored by another version: the run tells what is wrong, and reads nothing
         return False
     return bool(strategy.covers(options, place))
+
+
+def _directory(storage: Storage) -> Path | None:
+    backend = STORAGES.load(storage.kind)
+    if not backend.bound_to_node:
+        return None
+    path = backend.store_options(STORAGES.options(storage.kind, {**storage.options, **storage.secrets})).get("path")
+    return Path(path) if path else None

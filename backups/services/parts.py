@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure
@@ -26,6 +27,8 @@ SETTLE_PATIENCE = 900.0  # seconds for finding out whether a commit happened
 
 class PartHandler(Handler):
     """The job of one part."""
+
+    label = gettext_lazy("Backup of a source")
 
     def run(self, lease: Lease) -> None:
         """Start the runner, let it commit while the lease holds, close the row."""

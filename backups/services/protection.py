@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,10 +14,19 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backups.models import BackupPart, PartState, Policy, RepositoryState, Source, Verification, VerificationState
+from backups.models import (
+    BackupPart,
+    OwnProtection,
+    PartState,
+    Policy,
+    RepositoryState,
+    Source,
+    Verification,
+    VerificationState,
+)
 from backups.models.backup import STORED
+from backups.services import objectives
 
-RPO = timedelta(minutes=60)  # where no policy names a target
 CONCLUSIVE = (VerificationState.PASSED, VerificationState.FAILED)
 
 
@@ -39,6 +48,7 @@ class Aspect(TextChoices):
     TESTED = "tested", gettext_lazy("Restore-tested")
     KEYS = "keys", gettext_lazy("Recoverable keys")
     RUN = "run", gettext_lazy("Last run")
+    SERVICE = "service", gettext_lazy("In service")
 
 
 _WORST_FIRST = (Standing.CRITICAL, Standing.WARNING, Standing.PROTECTED)
@@ -71,6 +81,11 @@ class Verdict:
     rpo: timedelta
 
     @property
+    def data_as_of(self) -> datetime | None:
+        """The time of the point's data; None without a point."""
+        return self.point.data_as_of if self.point else None
+
+    @property
     def reason(self) -> str:
         """The worst finding in words; empty when there is nothing to say."""
         return next((one.sentence for one in self.findings if one.standing == self.standing), "")
@@ -79,27 +94,55 @@ class Verdict:
 def evaluate(sources: Sequence[Source], now: datetime | None = None) -> dict[UUID, Verdict]:
     """The verdict of each source, in a fixed number of queries however many there are. Policies should be fetched."""
     keys, moment = [source.pk for source in sources], now or timezone.now()
-    points, checks, failures = _points(keys), _checks(keys), _failures(keys)
-    return {
+    points, checks, failures, targets = _points(keys), _checks(keys), _failures(keys), objectives.rpo(sources)
+    found = {
         source.pk: _verdict(
-            source, points.get(source.pk), checks.get(source.pk), failures.get(source.pk), moment
+            source, points.get(source.pk), checks.get(source.pk), failures.get(source.pk), targets[source.pk], moment
         ) for source in sources
     }  # fmt: skip
+    return found | _of_the_console(sources, found)
+
+
+def resting(own: OwnProtection) -> str:
+    """Why nothing backs the console up by itself, in the reader's language; empty when something does."""
+    facts = {"source": own.source, "schedule": own.schedule}
+    if not own.source.in_service:
+        return _("The console is not protected: its own source “%(source)s” is paused. Resume it.") % facts
+    if not own.schedule.enabled:
+        return _("The console is not protected: the schedule “%(schedule)s” is disabled. Enable it.") % facts
+    return ""
+
+
+def _of_the_console(sources: Sequence[Source], found: Mapping[UUID, Verdict]) -> dict[UUID, Verdict]:
+    """Its own source may rest like others, but never unnoticed: then nothing brings the console back one day."""
+    keys = [source.pk for source in sources if source.holds_console]
+    own = OwnProtection.objects.select_related("source", "schedule").filter(source__in=keys).first() if keys else None
+    why = resting(own) if own else ""
+    if own is None or not why:
+        return {}
+    judged = found[own.source_id]
+    told = Finding(Aspect.SERVICE, Standing.CRITICAL, why)
+    return {own.source_id: replace(judged, standing=Standing.CRITICAL, findings=(told, *judged.findings))}
 
 
 def _verdict(
-    source: Source, point: BackupPart | None, checked: Verification | None, failure: BackupPart | None, now: datetime
+    source: Source,
+    point: BackupPart | None,
+    checked: Verification | None,
+    failure: BackupPart | None,
+    rpo: timedelta,
+    now: datetime,
 ) -> Verdict:
-    found = tuple(_findings(source.policy, point, checked, now))
+    found = tuple(_findings(source.policy, point, checked, rpo, now))
     if failure is not None:
         found = (*found, Finding(Aspect.RUN, Standing.WARNING, _failed(failure)))
     standing = next(one for one in _WORST_FIRST if any(finding.standing == one for finding in found))
     judged = standing if source.in_service else Standing.PAUSED
-    return Verdict(judged, found, point, checked, _rpo(source.policy))
+    return Verdict(judged, found, point, checked, rpo)
 
 
 def _findings(
-    policy: Policy | None, point: BackupPart | None, checked: Verification | None, now: datetime
+    policy: Policy | None, point: BackupPart | None, checked: Verification | None, rpo: timedelta, now: datetime
 ) -> Iterable[Finding]:
     if point is None or point.data_as_of is None:
         yield Finding(
@@ -108,7 +151,7 @@ def _findings(
         if checked is not None and checked.state == VerificationState.FAILED:
             yield _verified(policy, checked, now)
         return
-    yield _fresh(policy, point.data_as_of, now)
+    yield _fresh(rpo, point.data_as_of, now)
     yield _verified(policy, checked, now)
     yield _copies(policy)
     yield _tested(policy)
@@ -118,8 +161,7 @@ def _findings(
 # --- the five tests -------------------------------------------------------------------------------------------------
 
 
-def _fresh(policy: Policy | None, at: datetime, now: datetime) -> Finding:
-    rpo = _rpo(policy)
+def _fresh(rpo: timedelta, at: datetime, now: datetime) -> Finding:
     facts = {"age": timesince(at, now), "rpo": _minutes(rpo)}
     if now - at <= rpo:
         told = _("The newest restorable point is %(age)s old; its target is %(rpo)s.") % facts
@@ -175,11 +217,6 @@ def _keys(point: BackupPart) -> Finding:
 
 def _failed(failure: BackupPart) -> str:
     return _("The last run failed: %(why)s") % {"why": failure.error_message or failure.get_state_display()}
-
-
-def _rpo(policy: Policy | None) -> timedelta:
-    minutes = policy.rpo_target_minutes if policy else None
-    return timedelta(minutes=minutes) if minutes else RPO
 
 
 def _minutes(rpo: timedelta) -> str:

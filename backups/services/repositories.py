@@ -61,6 +61,9 @@ class RecoveryKit:
                 AIHUB_RECOVERY_CODE='…' ./aihub engine list <directory>
                 AIHUB_RECOVERY_CODE='…' ./aihub engine restore <directory> --snapshot <id> --target <new directory>
 
+            A bucket is written s3://BUCKET/PREFIX instead of a directory; AIHUB_S3_ENDPOINT, AWS_ACCESS_KEY_ID and
+            AWS_SECRET_ACCESS_KEY in the environment say the rest.
+
             Whole systems hold devices and programs that run with other rights: as root, add --privileges.
             """)
 

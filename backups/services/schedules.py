@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Invalid, Refused
-from backups.models import Backup, BackupType, OwnProtection, Schedule, Source, Trigger
-from backups.services import beat, configured, cron, policies, saving, scope, slots
+from backups.models import Backup, BackupType, Schedule, Source, Trigger
+from backups.services import beat, configured, cron, guards, policies, saving, scope, slots
 from backups.services.sources import labels
 
 CHANGEABLE = (
@@ -92,6 +92,7 @@ def create(
 
 def change(schedule: Schedule, *, by: Actor, retention_days: int | None = None, **changes: Any) -> Schedule:
     """Change some fields; Invalid names every wrong one. Another time begins to count now."""
+    guards.must_keep_covering(schedule, changes)
     sources = changes.pop("sources", None)
     configured.lay_over(schedule, changes, allowed=CHANGEABLE)
     chosen = list(schedule.sources.filter(archived_at=None) if sources is None else sources)
@@ -129,11 +130,7 @@ def delete(schedule: Schedule, *, by: Actor, reason: str = "", confirm: bool = F
     Refused (“last-schedule-of-source”) while it is the only one that backs some source up, unless `confirm`; always
     of the one that backs the console itself up.
     """
-    if OwnProtection.objects.filter(schedule=schedule).exists():
-        raise Refused(
-            f"The schedule “{schedule}” backs the console itself up and stays as long as the console is in use;"
-            " disable it if it must rest for a while."
-        )
+    guards.must_be_kept(schedule)
     left = [] if confirm else alone(schedule)
     if left:
         names = ", ".join(f"“{source}”" for source in left[:5])

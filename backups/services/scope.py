@@ -57,9 +57,18 @@ def reached(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Sou
 
     The console's own database is taken by its name alone: it is no part of the platform, and has a schedule of its own.
     """
+    return list(_complete(_fitting(kind, family, within.filter(holds_console=False))))
+
+
+def itself(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Source]:
+    """The console's own database, where it is in service and the type means it."""
+    return list(_complete(_fitting(kind, family, within.exclude(own_protection=None))))
+
+
+def _fitting(kind: BackupType, family: str, within: QuerySet[Source]) -> QuerySet[Source]:
     kinds = _kinds(kind, family)
-    rows = within.filter(enabled=True, archived_at=None, own_protection=None)
-    return list(_complete(rows if kinds is None else rows.filter(kind__in=kinds)))
+    rows = within.filter(enabled=True, archived_at=None)
+    return rows if kinds is None else rows.filter(kind__in=kinds)
 
 
 def _kinds(kind: BackupType, family: str) -> tuple[str, ...] | None:

@@ -12,17 +12,24 @@ from django.utils import timezone
 
 from aihub_backup.core import keys
 from aihub_backup.core.audit import SYSTEM, record
+from aihub_backup.core.failures import Refused
 from aihub_backup.core.jobs import Lease
-from backups.models import BackupPart, OwnProtection, Repository
-from backups.services import repositories
+from backups.models import BackupPart, OwnProtection, Repository, Source
+from backups.services import own_database, repositories, sources
 from backups.services.running import perform
 
 PATIENCE = 300.0  # seconds
 
 
 def with_own(part: BackupPart, lease: Lease) -> None:
-    """Before the console's own database is backed up: its keys into the same repository. Of other parts nothing."""
-    if OwnProtection.objects.filter(source=part.source_id).exists():
+    """Before the console's own database is backed up: is it the one in use, and are its keys in the same repository?
+
+    Of other parts nothing. Refused when the console's database is of another kind by now.
+    """
+    if not OwnProtection.objects.filter(source=part.source_id).exists():
+        return
+    _bring_up_to_date(part.source)
+    if part.repository_id == part.source.repository_id:  # else it was asked for before the console moved on
         seal(part.repository, lease=lease)
 
 
@@ -49,8 +56,21 @@ def in_use() -> dict[str, bytes]:
 
 
 def are_sealed(row: OwnProtection) -> bool:
-    """Are the keys in use the ones that were sealed last?"""
-    return hmac.compare_digest(row.keys_digest, _digest())
+    """Are the keys in use the ones that were sealed last, in the repository the database goes to?"""
+    return row.repository_id == row.source.repository_id and hmac.compare_digest(row.keys_digest, _digest())
+
+
+def _bring_up_to_date(source: Source) -> None:
+    """A copy of where the database was yesterday would be green every night: a file that nobody uses any more."""
+    kind, options = own_database.described()
+    if source.kind != kind:
+        raise Refused(
+            f"The console's database is of the kind {kind} now, and its source “{source}” of the kind {source.kind}:"
+            " say `aihub source console` on the console's host.",
+            code="source-not-ready",
+        )
+    if own_database.differs(source):
+        sources.move(source, by=SYSTEM, options=options)
 
 
 def _note(repository: Repository, name: str, at: datetime) -> None:

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from aihub_backup.core import tags
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Failure, Refused
 from backups.models import (
@@ -28,7 +29,7 @@ from backups.models import (
     Source,
     Trigger,
 )  # fmt: skip
-from backups.services import backups, cron
+from backups.services import backups, cron, scope
 
 log = logging.getLogger(__name__)
 
@@ -79,22 +80,28 @@ def covered(schedule: Schedule, within: QuerySet[Source] | None = None) -> Query
         rows = rows.filter(environment=schedule.environment_id)
     if named := list(schedule.sources.values_list("pk", flat=True)):
         return rows.filter(pk__in=named)
-    if schedule.tags:  # SQLite has no question about members of a mapping
-        rows = rows.filter(pk__in=[source.pk for source in rows if schedule.tags.items() <= source.tags.items()])
-    return rows
+    return rows.filter(tags.carry("tags", schedule.tags))
 
 
 def ask(schedule: Schedule, *, by: Actor, trigger: str, within: QuerySet[Source] | None = None) -> Backup:
     """Ask for the schedule's backup. Refused as by `backups.request`, and when all its sources are paused."""
-    named = schedule.sources.exists()
     rows = covered(schedule, within)
-    chosen = list(rows.filter(enabled=True, archived_at=None)) if named else None
+    chosen = _meant(schedule, rows)
     if chosen == []:
         raise Refused(f"All sources of the schedule “{schedule}” are paused; resume one.", code="source-not-ready")
     return backups.request(
         schedule.type, by=by, trigger=trigger, sources=chosen, within=rows, family=schedule.strategy,
         policy=schedule.policy, label=schedule.name,
     )  # fmt: skip
+
+
+def _meant(schedule: Schedule, rows: QuerySet[Source]) -> list[Source] | None:
+    """The named ones in service; None: whatever the type means. Where there is nothing but the console, the console."""
+    if schedule.sources.exists():
+        return list(rows.filter(enabled=True, archived_at=None))
+    if Source.objects.filter(own_protection=None, archived_at=None).exists():
+        return None
+    return list(scope.itself(BackupType(schedule.type), schedule.strategy, rows)) or None
 
 
 # --- writing down ---------------------------------------------------------------------------------------------------

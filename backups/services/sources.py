@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils import timezone
 
 from aihub_backup.core.audit import Actor, record
-from aihub_backup.core.failures import Failure, Invalid, Refused
+from aihub_backup.core.failures import Invalid, Refused
 from aihub_backup.core.models import Environment, Node
 from backups.kinds import STRATEGIES
-from backups.models import BackupPart, OwnProtection, Policy, Repository, Source
+from backups.models import BackupPart, Policy, Repository, Source
 from backups.models.backup import ACTIVE
-from backups.services import configured, loops, placing, saving
+from backups.services import configured, guards, loops, placing, saving, trials
 from backups.services.running import perform, workdir
 
-PATIENCE = 120.0  # seconds a source gets to answer somebody who waits for it
 CHANGEABLE = ("name", "options", "secrets", "environment", "node", "tags", "policy", "repository", "enabled")
+
+
+class Facts(TypedDict, total=False):
+    """What may be said of a source beside its name, kind and options."""
+
+    environment: Environment | None
+    node: Node | None
+    tags: Mapping[str, str] | None
+    policy: Policy | None
+    repository: Repository | None
+    enabled: bool
 
 
 def create(
@@ -27,24 +37,18 @@ def create(
     options: Mapping[str, object],
     *,
     by: Actor,
-    environment: Environment | None = None,
-    node: Node | None = None,
-    tags: Mapping[str, str] | None = None,
-    policy: Policy | None = None,
-    repository: Repository | None = None,
-    enabled: bool = True,
     test: bool = True,
+    own: bool = False,
+    **facts: Unpack[Facts],
 ) -> Source:
     """Add something to protect. `options` are the fields of the strategy's Options, the secret ones among them.
 
     With `test` the strategy checks first that it can read the source (where this host reaches it); nothing is stored
-    when it cannot. OptionsError, Refused (name taken, it holds its own repository), the strategy's sentence as Failure.
+    when it cannot. `own` is the word of `services.console` for the console's database. OptionsError, Refused (name
+    taken, it holds its own repository or the console), the strategy's sentence as Failure.
     """
-    source = draft(
-        name, kind, options, environment=environment, node=node, tags=tags, policy=policy, repository=repository,
-        enabled=enabled,
-    )  # fmt: skip
-    if test and placing.here(node):
+    source = draft(name, kind, options, own=own, **facts)
+    if test and placing.here(source.node):
         try_out(source)
         source.tested_at = timezone.now()
     with transaction.atomic():
@@ -64,38 +68,51 @@ def draft(
     policy: Policy | None = None,
     repository: Repository | None = None,
     enabled: bool = True,
+    own: bool = False,
 ) -> Source:
     """What `create` would store; nothing is read, and nothing stored but the first environment.
 
-    OptionsError, Refused (name taken, its own repository).
+    OptionsError, Refused (name taken, its own repository, the console).
     """
     plain, hidden = configured.values(STRATEGIES, kind, options)
     place = placing.environment(environment)
     source = Source(
         name=name, kind=kind, options=plain, environment=place, node=node, tags=labels(tags), policy=policy,
-        repository=repository, enabled=enabled,
+        repository=repository, enabled=enabled, holds_console=own,
     )  # fmt: skip
     source.secrets = hidden
     saving.checked(source)
+    guards.must_not_hold_console(source)
     loops.refuse(source, loops.expected(source))
     return source
 
 
 def try_out(source: Source) -> None:
     """Let the strategy look at it, whether it is stored or not. Refused (node not here), the strategy's sentence."""
-    placing.must_be_here(source.node, f"the source “{source}”")
+    trials.must_be_here(source)
     _look(source)
 
 
 def update(source: Source, *, by: Actor, **changes: Any) -> Source:
-    """Change name, options (given secrets replace the stored ones, absent ones stay), tags, policy, repository, …"""
+    """Change name, options (given secrets replace the stored ones, absent ones stay), tags, policy, repository, …
+
+    Invalid, Refused (name taken, its own repository, the console; the console's own source is led nowhere else).
+    """
+    guards.must_stay(source, changes)
+    return move(source, by=by, **changes)
+
+
+def move(source: Source, *, by: Actor, **changes: Any) -> Source:
+    """The same without that last rule: for `services.console`, which knows where the console's database is."""
     if "options" in changes:
         changes["options"], changes["secrets"] = configured.changed(STRATEGIES, source, changes["options"])
     if "tags" in changes:
         changes["tags"] = labels(changes["tags"])
     configured.lay_over(source, changes, allowed=CHANGEABLE)
     saving.checked(source)
-    untested = configured.untested(source) if "options" in changes else ()
+    untested = trials.forget(source) if "options" in changes else ()
+    if {"options", "node"} & set(changes):
+        guards.must_not_hold_console(source)
     if {"options", "repository"} & set(changes):
         loops.refuse(source, loops.expected(source))
     with transaction.atomic():
@@ -116,11 +133,7 @@ def resume(source: Source, *, by: Actor) -> Source:
 
 def archive(source: Source, *, by: Actor, reason: str = "") -> Source:
     """Protect it no longer; its backups stay. Refused while one of them is running, and of the console itself."""
-    if OwnProtection.objects.filter(source=source).exists():
-        raise Refused(
-            f"“{source}” is the database of this console, which stays protected as long as the console is in use;"
-            " pause it if it must rest for a while."
-        )
+    guards.must_be_protected(source)
     if BackupPart.objects.filter(source=source, state__in=ACTIVE).exists():
         raise Refused(
             f"A backup of “{source}” is running; cancel it or wait for its end.", code="operation-in-progress"
@@ -130,17 +143,7 @@ def archive(source: Source, *, by: Actor, reason: str = "") -> Source:
 
 def test(source: Source, *, by: Actor) -> Source:
     """Let the strategy look at the source and write down the result (`tested_at`, `test_error`)."""
-    placing.must_be_here(source.node, f"the source “{source}”")
-    try:
-        _look(source)
-        source.test_error = ""
-    except Failure as failure:
-        source.test_error = failure.message
-    source.tested_at = timezone.now()
-    with transaction.atomic():
-        source.save(update_fields=["tested_at", "test_error", "updated_at"])
-        record("source.test", source, by=by, error=source.test_error)
-    return source
+    return trials.carry_out(source, _look, by=by)
 
 
 def strategy_spec(source: Source) -> dict[str, Any]:
@@ -166,7 +169,7 @@ def _is_label(text: object) -> bool:
 
 def _look(source: Source) -> None:
     with workdir(f"test-{source.pk}") as place:
-        perform({"job": "test", "source": strategy_spec(source), "workdir": place}, patience=PATIENCE)
+        perform({"job": "test", "source": strategy_spec(source), "workdir": place}, patience=trials.PATIENCE)
 
 
 def _switch(source: Source, action: str, by: Actor, reason: str, **fields: Any) -> Source:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils import timezone
 
 from aihub_backup.core import nodes
 from aihub_backup.core.audit import Actor, record
-from aihub_backup.core.failures import Failure, Refused
+from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Environment, Node
 from backups.kinds import STORAGES
 from backups.models import Site, Storage
-from backups.services import configured, placing, saving
+from backups.services import configured, placing, saving, trials
 from backups.services.running import perform
 
-PATIENCE = 120.0  # seconds a place gets to answer somebody who waits for it
+
+class Facts(TypedDict, total=False):
+    """What may be said of a storage beside its name, kind and options."""
+
+    environment: Environment | None
+    site: Site | None
+    node: Node | None
 
 
 def create(
-    name: str,
-    kind: str,
-    options: Mapping[str, object],
-    *,
-    by: Actor,
-    environment: Environment | None = None,
-    site: Site | None = None,
-    node: Node | None = None,
-    test: bool = True,
+    name: str, kind: str, options: Mapping[str, object], *, by: Actor, test: bool = True, **facts: Unpack[Facts]
 ) -> Storage:
     """Add a place. `options` are the fields of the kind's Options, the secret ones among them.
 
@@ -37,7 +36,7 @@ def create(
     With `test` the place is made ready and probed first; nothing is stored when that fails.
     OptionsError, Refused (name taken, place taken, node not here), Unavailable.
     """
-    storage = draft(name, kind, options, environment=environment, site=site, node=node)
+    storage = draft(name, kind, options, **facts)
     if test:
         try_out(storage)
     with transaction.atomic():
@@ -83,7 +82,7 @@ def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
     configured.lay_over(storage, changes, allowed=("name", "options", "secrets", "site", "environment", "enabled"))
     saving.checked(storage)
     _refuse_taken_place(storage)
-    untested = configured.untested(storage) if "options" in changes else ()
+    untested = trials.forget(storage) if "options" in changes else ()
     with transaction.atomic():
         saving.write(storage, [*changes, *untested])
         record("storage.update", storage, by=by, changed=sorted(changes))
@@ -92,17 +91,7 @@ def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
 
 def test(storage: Storage, *, by: Actor) -> Storage:
     """Reach the place, ask for its capabilities, write down the result (`tested_at`, `test_error`)."""
-    placing.must_be_here(storage.node, f"the storage “{storage}”")
-    try:
-        _probe(storage, create=False)
-        storage.test_error = ""
-    except Failure as failure:
-        storage.test_error = failure.message
-    storage.tested_at = timezone.now()
-    with transaction.atomic():
-        storage.save(update_fields=["tested_at", "test_error", "capabilities", "updated_at"])
-        record("storage.test", storage, by=by, error=storage.test_error)
-    return storage
+    return trials.carry_out(storage, partial(_probe, create=False), by=by, found=["capabilities"])
 
 
 def reach(storage: Storage) -> None:
@@ -133,8 +122,8 @@ def _options(storage: Storage) -> Any:
 
 
 def _probe(storage: Storage, *, create: bool) -> None:
-    placing.must_be_here(storage.node, f"the storage “{storage}”")
-    found = perform({"job": "probe", "store": store_spec(storage), "create": create}, patience=PATIENCE)
+    trials.must_be_here(storage)
+    found = perform({"job": "probe", "store": store_spec(storage), "create": create}, patience=trials.PATIENCE)
     storage.capabilities, storage.tested_at = found["capabilities"], timezone.now()
 
 

@@ -14,7 +14,6 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
 from backups.models import BackupPart, PartState, ScheduleSlot, SlotState, Source
-from backups.models.backup import STORED
 
 DAYS = 30
 _WORST_FIRST = ("failed", "missed", "warning", "ok")
@@ -65,7 +64,7 @@ def counts(sources: QuerySet[Source]) -> tuple[int, int]:
     """How many runs of the last 30 days ended with a recovery point, and how many failed."""
     rows = BackupPart.objects.filter(source__in=sources.order_by().values("pk"), created_at__gte=_begin())
     told = dict(rows.values_list("state").annotate(count=Count("pk")))
-    good = sum(told.get(state, 0) for state in (*STORED, PartState.EXPIRED, PartState.DELETED))
+    good = sum(told.get(state, 0) for state, word in _OF_PART.items() if word in ("ok", "warning"))
     return good, told.get(PartState.FAILED, 0)
 
 

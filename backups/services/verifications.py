@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
@@ -161,6 +162,8 @@ def _nothing_to_check(parts: Sequence[BackupPart]) -> Refused:
 
 class VerificationHandler(Handler):
     """The job of one check."""
+
+    label = gettext_lazy("Verification")
 
     def run(self, lease: Lease) -> None:
         """Let the runner check, write down what it found."""

@@ -13,7 +13,7 @@ from aihub_backup.core.options import OptionsError, option
 from backups.engine.disk import DiskTree, Report, printable
 from backups.engine.entry import Entry
 from backups.engine.errors import InvalidPattern, SourceError
-from backups.engine.patterns import Excludes
+from backups.engine.patterns import Excludes, PathFilter
 from backups.engine.scan import examine, scan
 from backups.strategies.base import Strategy
 
@@ -112,10 +112,8 @@ class Files(Strategy[FilesOptions]):
     def covers(cls, options: FilesOptions, place: Path) -> bool:
         found = os.path.realpath(os.fsencode(place))
         roots = [os.path.realpath(os.fsencode(path)) for path in options.paths]
-        if not any(os.path.commonpath([root, found]) == root for root in roots):
-            return False
-        excludes, parts = Excludes(options.exclude), found.strip(b"/").split(b"/")
-        return not any(excludes.match(b"/".join(parts[:end]), True) for end in range(1, len(parts) + 1))
+        below = any(os.path.commonpath([root, found]) == root for root in roots)
+        return below and PathFilter((), options.exclude).selects(found.strip(b"/"), True)
 
     @property
     def _paths(self) -> list[bytes]:

@@ -91,6 +91,10 @@ class SQLite(Strategy[SQLiteOptions]):
         }
 
     @classmethod
+    def covers(cls, options: SQLiteOptions, place: Path) -> bool:
+        return os.path.realpath(os.fsencode(options.path)) == os.path.realpath(os.fsencode(place))
+
+    @classmethod
     def validate(cls, target: str, facts: Mapping[str, Any]) -> Sequence[Finding]:
         """Open the restored database, without changing it, and compare what it holds with what was captured."""
         path = os.path.join(os.fsencode(target), os.path.basename(str(facts["roots"][0]).encode()))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
+from uuid import UUID
+
 from django.db import transaction
 
 from aihub_backup.core.audit import Actor, record
@@ -31,6 +35,12 @@ def create(
         saving.write(made)
         record("disaster.objectives.create", made, by=by, **facts)
     return made
+
+
+def rpo() -> Mapping[UUID, timedelta]:
+    """The RPO targets of all environments that have objectives."""
+    rows = DRConfig.objects.values_list("environment", "rpo_minutes")
+    return {key: timedelta(minutes=minutes) for key, minutes in rows}
 
 
 def check(rpo_minutes: int, rto_minutes: int) -> None:

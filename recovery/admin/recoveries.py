@@ -103,7 +103,7 @@ class RecoveryAdmin(DeedAdmin):
         """The fragment that is asked for again and again."""
         return live.fragment(request, _live(self.seen(request, object_id)))
 
-    def prepared(self, rows: list[Recovery]) -> list[Recovery]:
+    def prepared(self, request: HttpRequest, rows: list[Recovery]) -> list[Recovery]:
         """With their parts."""
         prefetch_related_objects(rows, "parts__part__source")
         return rows

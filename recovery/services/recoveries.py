@@ -19,6 +19,7 @@ from aihub_backup.core.states import LostRace
 from backups.engine.errors import InvalidPattern
 from backups.engine.patterns import PathFilter
 from backups.models import Backup, BackupPart, Source, Trigger
+from backups.services import guards
 from recovery.models import Purpose, Recovery, RecoveryPart, RecoveryState, RecoveryType, TargetKind
 from recovery.models.recovery import ACTIVE, BEFORE_THE_START, WORKING
 from recovery.services import databases, points, targets
@@ -77,7 +78,8 @@ def request(
 
     Either `backup` with or without the names of some `parts`, or `source` with or without a moment. `include` are
     paths (partial) or patterns (selective); a leading slash means the path as it was on the host, without one it is
-    counted from the source's root. Invalid for contradictions; Refused: backup-deleted, not-restorable,
+    counted from the source's root. Invalid for contradictions; Denied: the console's own database,
+    unless on its host; Refused: backup-deleted, not-restorable,
     point-in-time-out-of-range, target-incompatible, target-busy, not-available (in place, download, restore tests).
     """
     plan = preview(
@@ -107,6 +109,7 @@ def preview(
     _refuse_later(target, conflict, purpose)
     _check_selection(kind, parts, include, exclude)
     chosen = points.choose(kind, backup=backup, source=source, at=at, parts=parts)
+    guards.must_not_be_read((part.source for part in chosen.parts), by=by)
     if target.kind == TargetKind.NEW_DATABASE:
         path = databases.judged(target.database, chosen.parts, selected=bool(include or exclude))
         node = _node(chosen.parts, target.node or chosen.parts[0].source.node)

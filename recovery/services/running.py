@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core.audit import SYSTEM, record
 from aihub_backup.core.failures import Failure, Refused
@@ -33,6 +34,8 @@ ODDITIES_KEPT = 200
 
 class RecoveryHandler(Handler):
     """The job of one recovery."""
+
+    label = gettext_lazy("Recovery")
 
     def run(self, lease: Lease) -> None:
         """All of it. Whatever happens, nothing half is left under the target's name, and the stage is removed."""
@@ -182,8 +185,8 @@ class Run:
         job = {"job": "verify", "snapshots": [part.part.snapshot_id], "level": LEVEL}
         result = self._perform(number, job, part, hear)
         if result["problems"]:
-            told = " ".join(problems[:PROBLEMS_TOLD])
-            words = f"The repository no longer holds all that {part.part.source} needs: {told} Choose another point."
+            told = "; ".join(problem.rstrip(".") for problem in problems[:PROBLEMS_TOLD])
+            words = f"The repository no longer holds all that {part.part.source} needs: {told}. Choose another point."
             raise Refused(words, code="not-restorable")
 
     def _restore(self, part: RecoveryPart, number: int) -> None:

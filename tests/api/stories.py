@@ -76,7 +76,7 @@ def is_problem(answer: Answer, status: int, code: str) -> bool:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert wanted <= set(answer.body), answer
     assert answer["code"] == code, answer
-    assert answer["type"].endswith(code)
+    assert answer["type"] == f"/problems/{code}"
     assert answer["status"] == status
     assert answer["detail"]
     assert answer["request_id"] == answer.headers["X-Request-ID"]

@@ -33,6 +33,11 @@ class Vault:
 
     Options: ClassVar[type[Any]] = VaultOptions
 
+    @classmethod
+    def covers(cls, _options: VaultOptions, _place: Path) -> bool:
+        """It lies on no disk."""
+        return False
+
 
 @pytest.fixture
 def vault(monkeypatch: pytest.MonkeyPatch) -> None:

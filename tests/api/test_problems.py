@@ -9,6 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from aihub_backup.core.models import ApiToken, User
+from aihub_backup.core.problems import KINDS, TYPES
 from tests.api.stories import Answer, Caller, is_problem
 
 POLICY = {"name": "gold"}
@@ -205,3 +206,31 @@ def test_no_token_is_stored_as_it_is(call: Caller, owner: User) -> None:
 
     assert given not in (row.digest, row.token_key)
     assert given not in str(row)
+
+
+# --- types ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_type_of_a_problem_leads_to_a_page_that_explains_it(call: Caller) -> None:
+    refused = call.get("/policies/nobody")
+
+    page = Client().get(refused["type"])
+
+    assert page.status_code == 200
+    assert refused["title"] in page.content.decode()
+    assert "<code>not-found</code> and the HTTP status 404" in page.content.decode()
+
+
+@pytest.mark.parametrize("code", sorted(KINDS))
+@pytest.mark.django_db
+def test_every_problem_has_its_page_in_both_languages(code: str) -> None:
+    english, chinese = (Client(headers={"Accept-Language": it}).get(TYPES + code) for it in ("en", "zh-hans"))
+
+    assert (english.status_code, chinese.status_code) == (200, 200)
+    assert code in chinese.content.decode()
+    assert "HTTP 状态" in chinese.content.decode()
+
+
+@pytest.mark.django_db
+def test_there_is_no_page_for_a_problem_that_is_none() -> None:
+    assert Client().get(f"{TYPES}nonsense").status_code == 404

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import ApiToken, Environment, User
-from backups.models import Policy, Schedule, Source
+from backups.models import Policy, Schedule, ScheduleSlot, Source
 from backups.services import schedules, slots
 from tests.api.stories import Answer, Caller, is_problem
 from tests.backups import stories
@@ -31,6 +33,28 @@ def put(call: Caller, path: str, body: Any = None, **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     response = call.client.put(f"/api/v1/backup{path}", body, format="json", headers=named)
     return Answer(response)
+
+
+def test_a_list_asks_the_database_as_often_for_ten_schedules_as_for_one(
+    call: Caller, source: Source, by: Actor
+) -> None:
+    def added(count: int) -> None:
+        for number in range(count):
+            made = schedules.create(f"s{number}-{count}", "files", "0 2 * * *", by=by, sources=[source])
+            ScheduleSlot.objects.create(schedule=made, due_at=datetime(2026, 11, 26, tzinfo=UTC), state="skipped")
+
+    added(1)
+    call.get("/schedule/list")
+    with CaptureQueriesContext(connection) as few:
+        one = call.get("/schedule/list")
+    added(9)
+
+    with CaptureQueriesContext(connection) as lots:
+        ten = call.get("/schedule/list")
+
+    assert [len(answer["results"]) for answer in (one, ten)] == [1, 10]
+    assert {row["last_slot"]["status"] for row in ten["results"]} == {"skipped"}
+    assert len(lots) <= len(few)
 
 
 # --- adding ---------------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from random import Random
 import pytest
 
 from aihub_backup.core.audit import Actor
-from backups.models import Repository, Source, Storage
+from backups.models import OwnProtection, Repository, Source, Storage
 from backups.services import repositories, sources, storages
+from backups.services.repositories import RecoveryKit
+from tests.backups.stories import work
 from tests.surroundings import of_this_database
 
 
@@ -32,6 +34,20 @@ def storage(transactional_db: None, by: Actor, tmp_path: Path) -> Storage:
 def repository(storage: Storage, by: Actor) -> Repository:
     """Ready for backups."""
     return repositories.create("main", storage, by=by, waive_kit=True).repository
+
+
+@pytest.fixture
+def kit(storage: Storage, by: Actor) -> RecoveryKit:
+    """Of the first repository; nobody has proved it yet."""
+    return repositories.create("main", storage, by=by)
+
+
+@pytest.fixture
+def own(kit: RecoveryKit, by: Actor) -> OwnProtection:
+    """The console protects itself: what the proof of the first kit has led to."""
+    repositories.prove_kit(kit.repository, kit.code, by=by)
+    assert work() == 1
+    return OwnProtection.objects.select_related("source", "schedule", "repository__storage").get()
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import base64
 from pathlib import Path
 
 from aihub_backup.core import jobs
+from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import AuditEvent, Job
 from aihub_backup.core.models.job import JobState
 from backups import engine
-from backups.models import Backup, BackupPart, Repository
-from backups.services import storages
+from backups.models import Backup, BackupPart, Repository, Source
+from backups.services import backups, storages
 
 
 def work() -> int:
@@ -21,6 +22,13 @@ def work() -> int:
             break
         count += 1
     return count
+
+
+def back_up(source: Source, by: Actor) -> Backup:
+    """On demand, with the verification behind it."""
+    made = backups.request("incremental", by=by, sources=[source])
+    work()
+    return Backup.objects.get(pk=made.pk)
 
 
 def hurry() -> None:

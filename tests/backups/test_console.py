@@ -17,33 +17,12 @@ from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Job
 from backups.engine import console as engine_console
 from backups.engine.keys import new_recovery_code
-from backups.models import Backup, BackupState, OwnProtection, Repository, RepositoryState, Schedule, Source, Storage
+from backups.models import BackupState, OwnProtection, Repository, RepositoryState, Schedule, Source
 from backups.services import backups, console, protection, repositories, schedules, sealing, sources, storages
 from backups.services.repositories import RecoveryKit
-from tests.backups.stories import deeds, opened, part_of, work
+from tests.backups.stories import back_up, deeds, opened, part_of, work
 from tests.cli.console import command
 from tests.surroundings import of_this_database
-
-
-@pytest.fixture
-def kit(storage: Storage, by: Actor) -> RecoveryKit:
-    """Of the first repository; nobody has proved it yet."""
-    return repositories.create("main", storage, by=by)
-
-
-@pytest.fixture
-def own(kit: RecoveryKit, by: Actor) -> OwnProtection:
-    """What the proof of the first kit has led to."""
-    repositories.prove_kit(kit.repository, kit.code, by=by)
-    assert work() == 1
-    return OwnProtection.objects.select_related("source", "schedule", "repository__storage").get()
-
-
-def back_up(own: OwnProtection, by: Actor) -> Backup:
-    """On demand, with the verification behind it."""
-    made = backups.request("incremental", by=by, sources=[own.source])
-    work()
-    return Backup.objects.get(pk=made.pk)
 
 
 def sealed(repository: Repository) -> dict[str, bytes]:
@@ -88,7 +67,7 @@ def test_its_source_is_this_very_database_and_shows_no_secret(own: OwnProtection
 def test_it_is_backed_up_and_verified_on_demand(own: OwnProtection, by: Actor) -> None:
     before = told_by_the_doctor()
 
-    made = back_up(own, by)
+    made = back_up(own.source, by)
 
     assert made.state == BackupState.COMPLETED
     assert protection.evaluate([own.source])[own.source.pk].standing == protection.Standing.PROTECTED
@@ -105,6 +84,35 @@ def test_runs_that_name_no_sources_leave_it_out(own: OwnProtection, data: Path, 
     made = backups.request("full", by=by)
 
     assert [part.source for part in made.parts.all()] == [docs]
+
+
+def test_the_doctor_tells_whose_kit_nobody_has_proved(kit: RecoveryKit, by: Actor) -> None:
+    (before,) = examinations._kits()
+    repositories.waive_kit(kit.repository, reason="a test", by=by)
+    (waived,) = examinations._kits()
+    repositories.prove_kit(kit.repository, kit.code, by=by)
+    (after,) = examinations._kits()
+
+    assert (before.state, before.text) == ("warn", "nobody has proved the recovery kit of “main”")
+    assert before.cure == "print it, keep it elsewhere: aihub repository prove main"
+    assert (waived.state, after.state) == ("warn", "ok")
+
+
+def test_a_schedule_of_everything_takes_it_where_there_is_nothing_else(
+    own: OwnProtection, data: Path, by: Actor
+) -> None:
+    everything = schedules.create("everything", "full", "0 2 * * *", by=by)
+    files = schedules.create("files", "files", "0 2 * * *", by=by)
+
+    alone = schedules.run_now(everything, by=by)
+    with pytest.raises(Refused, match="No enabled source of the strategy “files”"):
+        schedules.run_now(files, by=by)
+    docs = sources.create("docs", "files", {"paths": [str(data)]}, by=by, test=False)
+    sources.pause(docs, by=by)
+    with pytest.raises(Refused, match="add one, or resume a paused one"):
+        schedules.run_now(everything, by=by)
+
+    assert part_of(alone).source == own.source
 
 
 def test_its_schedule_backs_it_up(own: OwnProtection, by: Actor) -> None:
@@ -135,7 +143,7 @@ def test_changed_keys_are_sealed_by_the_next_backup(
     monkeypatch.setattr(settings, "SECRET_KEY", "a new key that signs the cookies from now on")
     assert told_by_the_doctor()["own keys"] == "warn"
 
-    back_up(own, by)
+    back_up(own.source, by)
 
     assert sealed(own.repository)["secret_key"] == b"a new key that signs the cookies from now on\n"
     assert told_by_the_doctor()["own keys"] == "ok"
@@ -144,7 +152,7 @@ def test_changed_keys_are_sealed_by_the_next_backup(
 def test_unchanged_keys_are_sealed_once(own: OwnProtection, by: Actor) -> None:
     first = own.keys_record
 
-    back_up(own, by)
+    back_up(own.source, by)
 
     own.refresh_from_db()
     assert own.keys_record == first
@@ -152,7 +160,7 @@ def test_unchanged_keys_are_sealed_once(own: OwnProtection, by: Actor) -> None:
 
 
 def test_the_keys_stand_nowhere_in_the_clear(own: OwnProtection, by: Actor, home: Path) -> None:
-    back_up(own, by)
+    back_up(own.source, by)
     ours = [base64_of for _, _, base64_of in (part.partition(":") for part in keys.written(_ring()).split(","))]
     places = [Path(own.repository.storage.options["path"]), home / "cache", home / "log", home / "work"]
 
@@ -198,7 +206,7 @@ def test_a_lost_console_comes_back_with_the_recovery_code_alone(
     docs = sources.create("docs", "files", {"paths": [str(data)]}, by=by, test=False)
     made = backups.request("files", by=by, sources=[docs])
     work()
-    kept = part_of(back_up(own, by))
+    kept = part_of(back_up(own.source, by))
     place, home = Path(own.repository.storage.options["path"]), tmp_path / "home"
 
     wrong = _engine(place, new_recovery_code(), "keys", place, "--to", home / "keys")

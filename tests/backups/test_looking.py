@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Invalid, Refused
 from aihub_backup.core.models import AuditEvent, User
 from backups import models
-from backups.models import Backup, Policy, Repository, Source
-from backups.overview import overview
-from backups.services import backups, contents
+from backups.models import Backup, BackupPart, Policy, Repository, Source
+from backups.services import backups, contents, usage
+from backups.services.usage import Usage
 from tests.backups import stories
 
 
@@ -103,23 +101,15 @@ def test_progress_sums_up_parts_and_their_speed(done: Backup) -> None:
     assert (told["ratio"], told["eta_seconds"], told["phase"]) == (0.25, 15, "reading")
 
 
-def test_the_numbers_tell_the_truth(done: Backup, source: Source, by: Actor) -> None:
-    numbers = overview()
+def test_what_lies_in_a_repository_is_counted_until_it_is_deleted(done: Backup) -> None:
+    part = stories.part_of(done)
 
-    assert (numbers.sources, numbers.sources_in_service, numbers.sources_without_point) == (1, 1, 0)
-    assert (numbers.points, numbers.points_verified, numbers.points_damaged) == (1, 1, 0)
-    assert (numbers.backups_recent, numbers.backups_recent_bad, numbers.backups_active) == (1, 0, 0)
-    assert numbers.stored_bytes > 0
-    assert numbers.size_bytes == stories.part_of(done).size_bytes
-    Backup.objects.update(created_at=timezone.now() - timedelta(days=2))
-    assert overview(Source.objects.none()).points == 0
-    assert overview().backups_recent == 0
-
-
-def test_a_source_whose_points_were_all_deleted_is_not_protected(done: Backup, source: Source) -> None:
+    found = usage.of_repositories(BackupPart.objects.all())
     done.parts.update(state="deleted")
 
-    assert overview().sources_without_point == 1
+    assert found == {part.repository_id: Usage(1, part.stored_bytes or 0, part.size_bytes or 0)}
+    assert found[part.repository_id].stored_bytes > 0
+    assert usage.of_repositories(BackupPart.objects.all()) == {}
 
 
 # --- the admin ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from aihub_backup.core.audit import Actor
 from backups.models import Backup, BackupPart, Policy, Repository, Source, Verification
 from backups.services import backups, policies, protection, sources, strips
 from backups.services.protection import Aspect, Standing, Verdict
+from disaster.services import objectives
 from tests.backups import stories
 
 
@@ -65,6 +66,22 @@ def test_it_turns_red_when_the_point_grows_older_than_its_target(source: Source,
 
     assert (young.standing, old.standing) == (Standing.PROTECTED, Standing.CRITICAL)
     assert worst(old) == {Aspect.FRESH} and "over its target of 90 minutes" in old.reason
+
+
+def test_without_a_policy_the_environment_says_how_old_is_too_old(source: Source, point: BackupPart, by: Actor) -> None:
+    objectives.create(source.environment, by=by, rpo_minutes=90)
+
+    young, old = verdict(source, minutes=80), verdict(source, minutes=100)
+
+    assert (young.standing, old.standing) == (Standing.PROTECTED, Standing.CRITICAL)
+    assert young.rpo == timedelta(minutes=90)
+
+
+def test_a_policys_own_target_goes_before_the_environments(source: Source, point: BackupPart, by: Actor) -> None:
+    objectives.create(source.environment, by=by, rpo_minutes=90)
+    promise(source, by, rpo_target_minutes=30)
+
+    assert verdict(source, minutes=40).standing == Standing.CRITICAL
 
 
 @pytest.mark.parametrize("state", ["expired", "deleting", "deleted"])

@@ -33,6 +33,28 @@ def test_it_finds_a_fresh_home_not_ready_and_says_how_to_begin(tmp_path: Path) -
 
     done = subprocess.run(command("doctor", "--home", str(home)), capture_output=True, text=True, check=False)
 
+    assert done.returncode == Exit.NOT_READY
+    assert f"{home} is not set up yet → ./aihub up makes it" in done.stdout
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_looking_makes_nothing(tmp_path: Path, there: bool) -> None:
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    scratch.mkdir()
+    if there:
+        home.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+
+    subprocess.run(command("doctor", "--home", str(home)), capture_output=True, check=False, env=environment)
+
+    assert sorted(tmp_path.rglob("*")) == ([home, scratch] if there else [scratch])
+
+
+def test_it_finds_a_database_that_was_never_brought_up(tmp_path: Path) -> None:
+    (tmp_path / "console.sqlite3").touch()
+
+    done = subprocess.run(command("doctor", "--home", str(tmp_path)), capture_output=True, text=True, check=False)
+
     assert done.returncode == Exit.FAILED
     assert "migrations are waiting → aihub up" in done.stdout
     assert "no `aihub up` serves this home" in done.stdout

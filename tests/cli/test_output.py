@@ -11,6 +11,7 @@ import pytest
 
 from aihub_backup.cli import output, parser
 from aihub_backup.cli.exits import CommandFailed, Exit
+from backups.engine import __main__ as engine
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,21 @@ def test_it_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert codes == [Exit.USAGE, Exit.OK, Exit.OK]
     assert all(name in shown for name in parser.COMMANDS)
+
+
+def test_the_help_of_a_command_keeps_the_capitals_of_its_summary() -> None:
+    assert parser.command("token").description == "Make a token for the REST API."
+
+
+def test_the_engines_own_command_line_ends_with_the_same_numbers() -> None:
+    """It is pure and cannot import them."""
+    theirs = {name.removeprefix("EXIT_"): code for name, code in vars(engine).items() if name.startswith("EXIT_")}
+
+    assert theirs == {
+        "FAILED": Exit.FAILED, "USAGE": Exit.USAGE, "WARNINGS": Exit.WARNINGS, "NOT_FOUND": Exit.NOT_FOUND,
+        "DAMAGE": Exit.DAMAGED, "NOT_ALLOWED": Exit.PERMISSION, "IN_THE_WAY": Exit.CONFLICT,
+        "UNREACHABLE": Exit.DEPENDENCY,
+    }  # fmt: skip
 
 
 def test_it_guesses_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:

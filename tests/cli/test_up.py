@@ -145,7 +145,9 @@ def test_it_makes_what_the_variables_of_the_first_start_ask_for(
     )
     console.stop()
 
-    assert json.loads(listed.stdout)[0]["cron_expression"] == "0 2 * * *"
+    made = {schedule["name"]: schedule["cron_expression"] for schedule in json.loads(listed.stdout)}
+    assert made == {"everything": "0 2 * * *", "console": "15 3 * * *"}
+    assert f"though nobody has proved the recovery kit of “main”. It lies in {tmp_path}" in console.said()
     assert f"its recovery kit is {tmp_path / 'home/recovery-kit.txt'}" in console.said()
     assert (tmp_path / "home/backups").is_dir()
     assert counts == sorted(counts) and counts[-1] >= counts[0] + 5  # all web processes count together

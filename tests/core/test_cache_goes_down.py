@@ -9,8 +9,8 @@ from django.core.cache import cache, caches
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from aihub_backup import connections
 from aihub_backup.core.models import User
-from aihub_backup.settings import _cache
 from tests.servers import valkey
 from tests.servers.valkey import ValkeyServer
 
@@ -19,7 +19,7 @@ from tests.servers.valkey import ValkeyServer
 def server(settings: Settings) -> ValkeyServer:
     """The cache of this test, as the address in AIHUB_CACHE_URL makes it."""
     server = valkey.start()
-    settings.CACHES = {"default": _cache(server.url(1))}
+    settings.CACHES = {"default": connections.cache(server.url(1))}
     return server
 
 

@@ -36,7 +36,7 @@ def test_it_says_that_nothing_is_protected_yet(browser: Client, db: None) -> Non
 def test_it_names_the_source_that_was_never_backed_up(browser: Client, source: Source) -> None:
     page = browser.get("/admin/").text
 
-    assert "0 of 1 sources are protected; 1 want you." in page
+    assert "0 of 1 sources are protected; 1 need attention." in page
     assert "there is no usable recovery point" in page
 
 

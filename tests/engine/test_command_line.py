@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,104 @@ def test_numbers_that_mean_nothing_are_refused(
 
     assert code == engine.EXIT_USAGE
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["AIHUB_PASSPHRASE", "AIHUB_RECOVERY_CODE", "AIHUB_KEYFILE"])
+def test_an_empty_secret_is_named_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv(name, "")
+
+    code = engine.main(["init", str(tmp_path / "repository")])
+
+    assert code == engine.EXIT_USAGE
+    assert f"{name} is empty. Set AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or AIHUB_KEYFILE" in capsys.readouterr().err
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_secret_is_taken_although_another_variable_is_empty(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_RECOVERY_CODE", "")
+
+    assert told(monkeypatch, "list", place) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "Set AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or AIHUB_KEYFILE"),
+        ({"AIHUB_KEYFILE": "/nowhere/key"}, "The keyfile /nowhere/key cannot be read: no such file"),
+        ({"AIHUB_KEYFILE": "/dev/null"}, "A keyfile holds at least 32 random bytes"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_wrong_words(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str],
+    sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("AIHUB_PASSPHRASE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    code = engine.main(["list", str(place)])
+
+    assert code == engine.EXIT_USAGE
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_address_without_a_bucket_is_wrong_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(monkeypatch, "list", "s3://") == engine.EXIT_USAGE
+    assert "write s3://BUCKET" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_not_there_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it sleeps for {seconds} s"))
+
+    code = told(monkeypatch, "list", tmp_path / "nowhere")
+
+    assert code == engine.EXIT_NOT_FOUND
+    assert f"no store of ours in the directory {tmp_path}/nowhere" in capsys.readouterr().err
+
+
+ODD = os.fsdecode(b"odd\xff")  # a name that is no UTF-8, as it comes from the command line
+
+
+def test_odd_names_are_told_in_one_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIHUB_CACHE_DIR", str(tmp_path / "cache"))
+    place, source = tmp_path / f"place-{ODD}", tmp_path / f"source-{ODD}"
+    source.mkdir()
+    (source / "file").write_text("content")
+
+    codes = [
+        told(monkeypatch, "init", place),
+        told(monkeypatch, "backup", place, source, "--exclude", f"*.{ODD}"),
+        told(monkeypatch, "list", place, source, "--snapshot", "latest"),
+        told(monkeypatch, "restore", place, "--target", place / "inside"),
+        told(monkeypatch, "restore", place, "--target", tmp_path / f"back-{ODD}"),
+        told(monkeypatch, "backup", place, place),
+    ]
+
+    out, err = capfd.readouterr()
+    assert codes == [0, 0, 0, engine.EXIT_FAILED, 0, engine.EXIT_FAILED]
+    assert r"place-odd\xff." in out
+    assert r"source-odd\xff/file" in out
+    assert r"--target lies in the repository" in err
+    assert "udcff" not in out + err
+    assert (tmp_path / f"back-{ODD}" / "file").read_text() == "content"
+
+
+def test_progress_and_result_of_a_restore_speak_of_items_as_a_backup_does(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(monkeypatch, "backup", place, place.parent / "data") == 0
+
+    assert told(monkeypatch, "restore", place, "--target", place.parent / "back") == 0
+
+    assert "2 items, 7 bytes restored" in capsys.readouterr().out  # the directory and its file
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")

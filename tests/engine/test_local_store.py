@@ -282,10 +282,17 @@ def test_it_makes_missing_parents_only_when_created(tmp_path: Path) -> None:
 def test_it_refuses_a_directory_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear …")
 
-    with pytest.raises(ForeignRepository, match=r"There are other files in .*, as 'letters.txt': choose an empty"):
+    with pytest.raises(ForeignRepository, match=r"There are other files in .*, as “letters.txt”: choose an empty"):
         LocalStore(str(tmp_path)).create()
 
     assert os.listdir(tmp_path) == ["letters.txt"]
+
+
+def test_it_tells_an_odd_name_as_every_other_one_is_told(tmp_path: Path) -> None:
+    os.close(os.open(os.fsencode(tmp_path) + b"/odd\xff", os.O_CREAT))
+
+    with pytest.raises(ForeignRepository, match=r"as “odd\\xff”: choose an empty"):
+        LocalStore(str(tmp_path)).create()
 
 
 def test_it_accepts_the_root_of_an_empty_disk(tmp_path: Path) -> None:

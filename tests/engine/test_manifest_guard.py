@@ -136,6 +136,16 @@ def test_it_refuses_less_than_is_declared() -> None:
         judge(ROOT, file(b"a"), guard=ManifestGuard(entries=3))
 
 
+def test_it_lets_nothing_pass_below_a_directory_that_it_refused() -> None:
+    guard = ManifestGuard()
+    guard.check(ROOT)
+    with pytest.raises(TargetError, match="content without being a file"):
+        guard.check(Entry(b"a", Kind.DIRECTORY, content=b"x"))
+
+    with pytest.raises(TargetError, match="/a above it is no directory of the snapshot"):
+        guard.check(file(b"a/b"))
+
+
 def test_it_accepts_content_of_every_form() -> None:
     judge(
         ROOT,

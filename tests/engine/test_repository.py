@@ -261,6 +261,27 @@ def test_another_repositorys_config_with_its_keys_opens_none_of_our_records(stor
     assert all("belongs to another repository" in damage.why for damage in again.log.damaged)
 
 
+@pytest.mark.parametrize("config", ["sound", "damaged"])
+def test_key_objects_of_another_repository_are_named_whatever_is_remembered_of_that_one(
+    store: MemoryStore, tmp_path: Path, config: str
+) -> None:
+    other, cache = MemoryStore(), tmp_path / "cache"
+    ours = new_repository(store, cache=cache)
+    theirs = new_repository(other, cache=cache)
+    for name in [name for name in store.objects if name.startswith("keys/")]:
+        store.delete(name)
+    store.objects.update({name: data for name, data in other.objects.items() if name.startswith("keys/")})
+    if config == "damaged":
+        change(store, id=None)
+
+    with pytest.raises(ObjectDamaged, match="the key objects there are those of the repository") as caught:
+        opened(store, cache=cache)
+
+    assert caught.value.name == "keys/"
+    assert theirs.config.id.hex() in str(caught.value)
+    assert f"the log is that of {ours.config.id.hex()}; put this repository's own keys/ back" in str(caught.value)
+
+
 # ----------------------------------------------------------------------- blobs
 
 

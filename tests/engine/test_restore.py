@@ -117,6 +117,22 @@ def test_it_links_the_names_of_one_file_again(tmp_path: Path, repository: engine
     assert (target / "a.txt").stat().st_ino == (target / "z-second").stat().st_ino
 
 
+def test_it_counts_what_it_expects_in_the_items_of_a_backup(
+    tmp_path: Path, repository: engine.Repository, source: Path
+) -> None:
+    """Of a hard-linked file every name is an item, and its bytes are written once."""
+    (source / "z-second").hardlink_to(source / "a.txt")
+    (source / "z-link").symlink_to("a.txt")
+    snapshot = back_up(repository, source)
+    above = len(Path(base_of(source).decode()).parts)  # directories above the source: not in the target
+
+    done = engine.restore(repository, snapshot, os.fsencode(tmp_path / "target"), base=base_of(source))
+
+    assert (done.items, done.bytes) == (done.items_expected, done.bytes_expected)
+    assert done.items == snapshot.entries - above
+    assert done.bytes == snapshot.size - len(b"alpha")
+
+
 def test_it_restores_a_second_name_whose_first_was_not_chosen(
     tmp_path: Path, repository: engine.Repository, source: Path
 ) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from backups.engine.errors import EngineError, ObjectMissing, StoreFull, StoreUnavailable
+from backups.engine.errors import EngineError, ObjectMissing, StoreAbsent, StoreFull, StoreUnavailable
 from backups.engine.stores import open_store
 from backups.engine.stores.memory import MemoryStore
 from backups.engine.stores.metered import MeteredStore, Usage
@@ -84,6 +84,18 @@ def test_it_does_not_repeat_what_cannot_get_better() -> None:
         patient(faulty, clock).get("config")
 
     assert (faulty.counts["put"], faulty.counts["get"], clock.naps) == (1, 1, [])
+
+
+def test_it_does_not_wait_for_a_place_that_is_not_there() -> None:
+    """A later attempt of the work may find it mounted, so the error stays temporary."""
+    absent = Fault(Harm.ERROR, "get", error=StoreAbsent("There is no store of ours."), times=99)
+    faulty, clock = FaultyStore(MemoryStore(), [absent]), Clock()
+
+    with pytest.raises(StoreAbsent, match=r"There is no store of ours\.$") as caught:
+        patient(faulty, clock).get("config")
+
+    assert not caught.value.permanent
+    assert (faulty.counts["get"], clock.naps) == (1, [])
 
 
 def test_a_lost_reply_is_harmless_for_every_verb() -> None:

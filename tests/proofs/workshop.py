@@ -57,7 +57,7 @@ class Running:
     def __init__(self, words: list[str], environment: dict[str, str]) -> None:
         self.mark = uuid.uuid4().hex
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - both live as long as the command
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the same
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
             words, cwd=PROJECT, env={**environment, MARK: self.mark}, stdin=subprocess.DEVNULL,
@@ -111,6 +111,7 @@ class Engine:
 
     def __init__(self, place: Path, *, passphrase: str = "", code: str = "", repository: Path | None = None) -> None:
         self.repository = repository or place / "repository"
+        self.address = str(self.repository)
         keyfile = place / "keyfile"
         keyfile.write_bytes(b"a keyfile of 32 bytes or of more")
         secret = {"AIHUB_PASSPHRASE": passphrase, "AIHUB_RECOVERY_CODE": code, "AIHUB_KEYFILE": str(keyfile)}
@@ -118,7 +119,7 @@ class Engine:
         self.environment = {"PATH": path, "LANG": "C.UTF-8", "AIHUB_CACHE_DIR": str(place / "cache"), **secret}
 
     def start(self, verb: str, *words: str | Path) -> Running:
-        command = [sys.executable, "-m", "backups.engine", verb, "--json", str(self.repository), *map(str, words)]
+        command = [sys.executable, "-m", "backups.engine", verb, "--json", self.address, *map(str, words)]
         return Running(command, self.environment)
 
     def run(self, verb: str, *words: str | Path, watch: bool = False, codes: Iterable[int] = (OK, WARNINGS)) -> Ran:

@@ -9,12 +9,15 @@ from secrets import token_hex
 import pytest
 
 from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Failure
 from aihub_backup.core.models import AuditEvent
 from aihub_backup.provisioning import environment, first_start
 from aihub_backup.provisioning.making import Outcome
-from backups.models import Repository, Schedule, Storage
-from backups.services import repositories, schedules, storages
+from backups.engine import console as engine_console
+from backups.models import OwnProtection, Repository, Schedule, Storage
+from backups.services import console, repositories, schedules, sealing, sources, storages
 from disaster.models import DRConfig
+from tests.backups.stories import opened, part_of, work
 from tests.servers.s3 import OWNER, S3Server
 
 OLIVIA = Actor(None, "olivia", "user")
@@ -57,7 +60,8 @@ def refusals(monkeypatch: pytest.MonkeyPatch, **given: str) -> list[str]:
 def test_it_makes_the_first_of_everything(tmp_path: Path) -> None:
     outcome = start(tmp_path)
 
-    repository, schedule, objectives = Repository.objects.get(), Schedule.objects.get(), DRConfig.objects.get()
+    repository, objectives = Repository.objects.get(), DRConfig.objects.get()
+    schedule = Schedule.objects.get(own_protection=None)
     assert outcome.refused == []
     assert (repository.storage.kind, repository.storage.options) == ("local", {"path": str(tmp_path / "backups")})
     assert (schedule.type, schedule.cron_expression, schedule.enabled) == ("full", "30 3 * * *", True)
@@ -73,11 +77,85 @@ def test_its_recovery_kit_is_a_private_file_that_proves_the_repository(tmp_path:
     outcome = start(tmp_path)
 
     kit = Path(outcome.kit_file)
-    code = next(line.split()[-1] for line in kit.read_text().splitlines() if line.startswith("Recovery code"))
     assert kit == tmp_path / "recovery-kit.txt"
     assert kit.stat().st_mode & 0o777 == 0o600
+    assert repositories.prove_kit(Repository.objects.get(), code_in(kit), by=OLIVIA).kit_proven_at
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_a_schedule_backs_the_console_up_without_a_click(tmp_path: Path) -> None:
+    outcome = start(tmp_path)
+
+    made = schedules.run_now(Schedule.objects.get(name="everything"), by=OLIVIA)
+    work()
+    part = part_of(made)
+    assert (part.source.name, part.stored) == ("console", True)
+    assert dict(engine_console.read(opened(part.repository)).files) == sealing.in_use()
+    assert any(sentence.startswith("the source “console”,") for sentence in outcome.made)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_it_takes_what_people_add_instead_of_the_console_alone(tmp_path: Path) -> None:
+    start(tmp_path)
+    (tmp_path / "data").mkdir()
+    docs = sources.create("docs", "files", {"paths": [str(tmp_path / "data")]}, by=OLIVIA)
+
+    made = schedules.run_now(Schedule.objects.get(name="everything"), by=OLIVIA)
+
+    assert part_of(made).source == docs
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_every_start_warns_until_the_kit_is_proved(tmp_path: Path) -> None:
+    first, second = start(tmp_path), start(tmp_path)
+    repositories.prove_kit(Repository.objects.get(), code_in(tmp_path / "recovery-kit.txt"), by=OLIVIA)
+
+    third = start(tmp_path)
+
+    (sentence,) = first.warnings
+    assert f"recovery kit of “main”. It lies in {tmp_path / 'recovery-kit.txt'}: print it" in sentence
+    assert (second.warnings, third.warnings) == ([sentence], [])
+    assert code_in(tmp_path / "recovery-kit.txt") not in sentence
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_who_wants_the_kit_proved_first_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKUP_WAIVE_KIT", "false")
+
+    outcome = start(tmp_path)
+
     assert not Repository.objects.get().kit_settled
-    assert repositories.prove_kit(Repository.objects.get(), code, by=OLIVIA).kit_settled
+    assert not OwnProtection.objects.exists()
+    assert any("no backup yet: prove first" in sentence for sentence in outcome.made)
+    assert outcome.warnings == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_a_start_that_was_cut_off_before_the_console_was_protected_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(console, "protect", _no_answer)
+        first = start(tmp_path)
+
+    second = start(tmp_path)
+
+    assert first.refused == ["The place does not answer."]
+    assert second.refused == []
+    assert OwnProtection.objects.get().repository == Repository.objects.get()
+
+
+def _no_answer(*_: object, **__: object) -> None:
+    raise Failure("The place does not answer.", permanent=False)
+
+
+def code_in(kit: Path) -> str:
+    return next(line.split()[-1] for line in kit.read_text().splitlines() if line.startswith("Recovery code"))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -85,16 +163,16 @@ def test_its_recovery_kit_is_a_private_file_that_proves_the_repository(tmp_path:
 def test_another_start_changes_nothing_and_brings_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(tmp_path)
     storages.update(Storage.objects.get(), by=OLIVIA, name="the big disk")
-    schedules.delete(Schedule.objects.get(), by=OLIVIA, confirm=True)
+    schedules.delete(Schedule.objects.get(own_protection=None), by=OLIVIA, confirm=True)
     DRConfig.objects.update(rpo_minutes=5)
     monkeypatch.setenv("DR_RPO_MINUTES", "1000")
     monkeypatch.setenv("BACKUP_LOCAL_PATH", str(tmp_path / "elsewhere"))
 
     outcome = start(tmp_path)
 
-    assert outcome == Outcome()
+    assert (outcome.made, outcome.refused, outcome.kit_file) == ([], [], "")
     assert (Storage.objects.get().name, Repository.objects.count()) == ("the big disk", 1)
-    assert not Schedule.objects.exists()
+    assert not Schedule.objects.filter(own_protection=None).exists()
     assert DRConfig.objects.get().rpo_minutes == 5
 
 

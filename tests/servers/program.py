@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import random
 import socket
 import subprocess
@@ -14,6 +16,7 @@ from aihub_backup.core import processes
 _PORTS = range(20_000, 28_000)
 _BESIDE = 10_000  # some programs take a second port that far above the one they are given
 _PATIENCE = 60.0  # seconds until a server has to be ready
+_OWNER = os.getpid()
 _running: list[processes.Child] = []
 _afterwards: list[Callable[[], object]] = []
 
@@ -54,6 +57,13 @@ def stop_all() -> None:
         stop(child)
     while _afterwards:
         _afterwards.pop()()
+
+
+@atexit.register
+def _at_the_end() -> None:
+    """Of a process that is no test: proofs start servers too. What was forked from it has others to end."""
+    if os.getpid() == _OWNER:
+        stop_all()
 
 
 def after(deed: Callable[[], object]) -> None:

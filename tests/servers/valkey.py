@@ -28,6 +28,10 @@ class ValkeyServer:
         """The address of one of its sixteen databases."""
         return f"redis://127.0.0.1:{self.port}/{number}"
 
+    def again(self) -> ValkeyServer:
+        """It comes back where it was, with nothing in it: what was not kept is gone."""
+        return _started(self.port)
+
     def stop(self) -> None:
         """As if its host had gone."""
         program.stop(self.process)
@@ -37,7 +41,7 @@ def start(*options: str) -> ValkeyServer:
     """A new one without anything in it, which keeps nothing. It ends with the tests, or when it is stopped."""
     for _ in range(_TRIES):
         with suppress(RuntimeError):  # somebody took the port meanwhile
-            return _started(_program(), options)
+            return _started(program.free_port(), options)
     raise RuntimeError("Valkey could not be started.")
 
 
@@ -50,11 +54,11 @@ def _program() -> str:
     return str(Path(spec.origin).parent / "bin/valkey-server")
 
 
-def _started(binary: str, options: tuple[str, ...]) -> ValkeyServer:
-    home, port = Path(tempfile.mkdtemp(prefix="aihub-valkey-")), program.free_port()
+def _started(port: int, options: tuple[str, ...] = ()) -> ValkeyServer:
+    home = Path(tempfile.mkdtemp(prefix="aihub-valkey-"))
     program.after(lambda: shutil.rmtree(home, ignore_errors=True))
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home), *options]
-    child = program.start([binary, *words], home / "log", lambda: _answers(port))
+    child = program.start([_program(), *words], home / "log", lambda: _answers(port))
     return ValkeyServer(port, child)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,7 +21,10 @@ from aihub_backup.core import redaction
 from aihub_backup.core.options import OptionsError
 from backups.engine.errors import SourceError, SourceUnavailable
 from backups.kinds import STRATEGIES
-from backups.strategies.postgresql import PostgreSQL
+from backups.strategies.postgresql import PostgreSQL, contents
+from backups.strategies.postgresql.client import Desk
+from backups.strategies.postgresql.connection import Connection, connect
+from backups.strategies.postgresql.options import Table
 from tests.engine import trees
 from tests.engine.scenery import new_repository
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer, started
@@ -396,8 +400,30 @@ def test_a_capture_that_is_given_up_leaves_nobody_behind(
     assert _soon(lambda: _one(server, left, database) == 0)
 
 
-def _one(server: PostgreSQLServer, query: str, *values: object) -> int:
-    with server.connect() as connection:
+def test_a_server_ends_what_it_does_for_somebody_who_is_gone(
+    server: PostgreSQLServer, database: str, tmp_path: Path
+) -> None:
+    strategy, sleeping = source(server, database, tmp_path / "work"), "query = 'SELECT pg_sleep(250)'"
+    connection = connect(strategy.options, Desk(strategy.options, tmp_path / "work"))
+    query = threading.Thread(target=_asked, args=(connection, "SELECT pg_sleep(250)"))
+    query.start()
+    asleep = f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}"
+    assert _soon(lambda: _one(server, asleep) == 1)
+
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+    query.join()
+    assert any(_soon(lambda: _one(server, asleep) == 0) for _ in range(3))
+
+
+def _asked(connection: Connection, query: str) -> None:
+    with suppress(psycopg.OperationalError):
+        connection.execute(query.encode())
+
+
+def _one(server: PostgreSQLServer, query: str, *values: object, database: str = "postgres") -> int:
+    with server.connect(database) as connection:
         row = connection.execute(query.encode(), values).fetchone()
         assert row is not None
         return int(row[0])
@@ -409,6 +435,62 @@ def _soon(true: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+HEAVY = "CREATE TABLE heavy AS SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 60000) n"
+HELD = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'shop.orders'::regclass AND granted = %s"
+
+
+def test_whoever_waits_to_change_a_table_has_no_turn_between_the_dump_and_the_counting(
+    server: PostgreSQLServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy, tried, count = source(server, database, tmp_path / "work"), threading.Event(), contents.count
+
+    def late(connection: Connection, table: Table) -> contents.TableCount:
+        assert tried.wait(30)
+        return count(connection, table)
+
+    monkeypatch.setattr(contents, "count", late)
+    other = threading.Thread(target=_empty_it, args=(server, database, 2, tried))
+    other.start()
+
+    back = kept(strategy, tmp_path / "back")
+
+    other.join()
+    assert back.counts["shop.orders"] == 5001
+    assert failed(brought_back(strategy, f"{database}_b", back)) == {}
+    server.drop(f"{database}_b")
+
+
+def test_it_gives_way_to_whoever_waits_already_to_change_a_table(
+    server: PostgreSQLServer, database: str, tmp_path: Path
+) -> None:
+    strategy, tried = source(server, database, tmp_path / "work"), threading.Event()
+    server.run(HEAVY, database)
+    strategy.check()
+    entry = strategy._dump([])
+    assert callable(entry.source)
+    other = threading.Thread(target=_empty_it, args=(server, database, 1, tried, "1min"))
+
+    stream = entry.source()
+    other.start()
+    assert _soon(lambda: _one(server, HELD, False, database=database) == 1)
+    with pytest.raises(SourceUnavailable, match=r"Somebody waits to change a table .*lock on relation") as caught:
+        stream.read()
+    stream.close()
+
+    other.join()
+    assert not caught.value.permanent
+    assert server.rows("SELECT count(*) FROM shop.orders", database) == [(0,)]
+
+
+def _empty_it(server: PostgreSQLServer, database: str, held: int, tried: threading.Event, patience: str = "2s") -> None:
+    """When so many read the table; not for longer than the patience."""
+    _soon(lambda: _one(server, HELD, True, database=database) >= held)
+    with suppress(psycopg.errors.LockNotAvailable), server.connect(database) as connection:
+        connection.execute(f"SET lock_timeout = '{patience}'".encode())
+        connection.execute("TRUNCATE shop.orders")
+    tried.set()
 
 
 # judging

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backups.engine.errors import Cancelled, TargetError
-from backups.strategies.postgresql import PostgreSQL
+from backups.strategies.postgresql import PostgreSQL, restoring
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer, started
 from tests.strategies.databases import ROWS, SHOP, Kept, brought_back, failed, kept, source
 
@@ -53,6 +53,11 @@ def databases(server: PostgreSQLServer) -> set[str]:
 
 def roles(server: PostgreSQLServer) -> set[str]:
     return {row[0] for row in server.rows("SELECT rolname FROM pg_roles")}
+
+
+@pytest.mark.parametrize(("version", "needed"), [("16.4", 16), ("18beta2", 18), ("17devel", 17), ("15", 16)])
+def test_it_knows_the_oldest_server_for_a_dump_of_any_build(version: str, needed: int) -> None:
+    assert restoring._oldest({"server_version": 160004, "tools": {"pg_dump": version}}) == needed
 
 
 def test_it_brings_every_row_back(
@@ -127,6 +132,21 @@ def test_it_comes_back_into_a_newer_server(tmp_path: Path, server: PostgreSQLSer
 
     assert failed(findings) == {}
     assert server.rows("SELECT count(*) FROM shop.orders", name) == [(5001,)]
+
+
+def test_it_says_which_subscriptions_it_leaves_out(
+    server: PostgreSQLServer, database: str, tmp_path: Path, name: str
+) -> None:
+    words = "CONNECTION 'dbname=elsewhere' PUBLICATION news WITH (connect = false, enabled = false, slot_name = NONE)"
+    server.run(f"CREATE SUBSCRIPTION {database}_news {words}", database)
+    strategy = source(server, database, tmp_path / "work")
+
+    findings = brought_back(strategy, name, kept(strategy, tmp_path / "back"))
+
+    server.run(f"DROP SUBSCRIPTION {database}_news", database)
+    told = next(finding["detail"] for finding in findings if finding["check"] == "database")
+    assert f"Subscriptions are left out: {database}_news." in told
+    assert server.rows("SELECT count(*) FROM pg_subscription") == [(0,)]
 
 
 def test_large_objects_come_back(server: PostgreSQLServer, database: str, tmp_path: Path, name: str) -> None:

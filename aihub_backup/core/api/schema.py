@@ -32,7 +32,7 @@ class FieldErrorShape(serializers.Serializer[Any]):
 class Problem(serializers.Serializer[Any]):
     """RFC 9457. `code` and `type` are for programs and stay; `title` and `detail` are for people."""
 
-    type = serializers.CharField(help_text=f"{TYPES} and the code.")
+    type = serializers.CharField(help_text=f"{TYPES} and the code: a page of this console that says what it means.")
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField(help_text="What happened, where, and the cure.")

@@ -10,12 +10,12 @@ finds jobs whose holder is gone; `ring_unrung` repeats lost rings; `cancel` asks
 
 from aihub_backup.core.jobs.cancel import cancel
 from aihub_backup.core.jobs.doorbell import enqueue, ring, ring_unrung
-from aihub_backup.core.jobs.handlers import Handler, handler_for, kinds, register
+from aihub_backup.core.jobs.handlers import Handler, handler_for, in_words, kinds, register
 from aihub_backup.core.jobs.lease import Cancelled, Lease, LostLease, Stopping
 from aihub_backup.core.jobs.machine import answer, claim, run, work
 from aihub_backup.core.jobs.watchdog import watchdog
 
 __all__ = [
     "Cancelled", "Handler", "Lease", "LostLease", "Stopping", "answer", "cancel", "claim", "enqueue", "handler_for",
-    "kinds", "register", "ring", "ring_unrung", "run", "watchdog", "work",
+    "in_words", "kinds", "register", "ring", "ring_unrung", "run", "watchdog", "work",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, ClassVar, cast
 
 from django.conf import settings
 
@@ -20,6 +20,8 @@ class Handler:
     The hooks `failed`, `cancelled` and `requeued` run in the transaction that moves the job: write your own rows and
     the audit event there, nothing slow. `settle` runs outside a transaction and may take its time.
     """
+
+    label: ClassVar[Any] = ""  # what it does, in a person's words
 
     def run(self, lease: Lease) -> None:
         """Do the work. Call `lease.check()` often; `lease.commit_guard()` before the point of no return.
@@ -62,3 +64,11 @@ def handler_for(kind: str) -> Handler:
         return cast(Handler, resolve(path)())
     except (ImportError, AttributeError) as error:
         raise Failure(f"The handler of “{kind}” jobs cannot be loaded: {error}.", code="unknown-kind") from error
+
+
+def in_words(kind: str) -> str:
+    """What a job of the kind does, for people; the kind itself when nobody knows it any more."""
+    try:
+        return str(handler_for(kind).label) or kind
+    except Failure:
+        return kind

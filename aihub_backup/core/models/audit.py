@@ -20,6 +20,16 @@ class AppendOnly(Refused):
         super().__init__("Audit events are append-only; they cannot be changed or deleted.", code="immutable")
 
 
+class ActorKind(models.TextChoices):
+    """What acted."""
+
+    USER = "user", _("person")
+    TOKEN = "token", _("program")
+    SCHEDULE = "schedule", _("schedule")
+    SYSTEM = "system", _("console")
+    CLI = "cli", _("command line")
+
+
 class AuditQuerySet(models.QuerySet["AuditEvent"]):
     """Reads and adds; everything else is refused."""
 
@@ -52,7 +62,7 @@ class AuditEvent(models.Model):
     at = models.DateTimeField(_("at"), db_index=True)
     action = models.CharField(_("action"), max_length=64, db_index=True)
 
-    actor_kind = models.CharField(_("kind of actor"), max_length=16)
+    actor_kind = models.CharField(_("kind of actor"), max_length=16, choices=ActorKind.choices)
     actor_id = models.CharField(max_length=64, blank=True, db_index=True)
     actor_name = models.CharField(_("actor"), max_length=200)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import cast
 
-from backups.engine.errors import EngineError
+from backups.engine.errors import InvalidOption
 from backups.engine.store import Place
 
 # Modules are imported on first use: a client library is loaded only by those who need it.
@@ -21,13 +21,13 @@ def open_store(kind: str, options: Mapping[str, object]) -> Place:
     """The store of that kind; options are the keyword arguments of its class.
 
     Nothing is read, made or connected to yet: the first verb does that, and create() makes the place.
-    EngineError: unknown kind, unknown or missing option.
+    InvalidOption: unknown kind, unknown or missing option.
     """
     if kind not in KINDS:
-        raise EngineError(f"There is no storage kind {kind!r}; choose one of {', '.join(KINDS)}.")
+        raise InvalidOption(f"There is no storage kind {kind!r}; choose one of {', '.join(KINDS)}.")
     module, name = KINDS[kind]
     try:
         return cast(Place, getattr(import_module(module), name)(**options))
     except TypeError as error:
         # Python's sentence names the argument and never its value, so no secret is repeated.
-        raise EngineError(f"The options of the {kind} storage do not fit: {error}.") from None
+        raise InvalidOption(f"The options of the {kind} storage do not fit: {error}.") from None

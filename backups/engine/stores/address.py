@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-from backups.engine.errors import EngineError
+from backups.engine.errors import InvalidOption
 from backups.engine.store import Place
 from backups.engine.stores import open_store
 
@@ -29,12 +29,12 @@ _SECRET = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 
 def open_address(address: str, environment: MutableMapping[str, str]) -> Place:
     """The store at the address, not yet connected. Secrets are taken out of the environment, so that no child process
-    inherits them. EngineError: the address or a variable cannot be used."""
+    inherits them. InvalidOption: the address or a variable cannot be used."""
     if not address.startswith(_S3):
         return open_store("local", {"path": os.path.abspath(address)})
     bucket, _, prefix = address.removeprefix(_S3).partition("/")
     if not bucket:
-        raise EngineError(f"{address} names no bucket; write s3://BUCKET or s3://BUCKET/PREFIX.")
+        raise InvalidOption(f"{address} names no bucket; write s3://BUCKET or s3://BUCKET/PREFIX.")
     found = {option: environment[name] for name, option in _VARIABLES.items() if environment.get(name)}
     if "access_key" in found:
         for name in _SECRET:

@@ -17,21 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import token_hex
 
-from backups.engine.errors import (
-    ForeignRepository,
-    ObjectMissing,
-    StoreRefused,
-    StoreUnavailable,
-)
-from backups.engine.store import (
-    Capabilities,
-    ObjectInfo,
-    promised_digest,
-    refuse_overwrite,
-    span,
-    validate_name,
-    validate_prefix,
-)
+from backups.engine import store
+from backups.engine.disk import printable
+from backups.engine.errors import ForeignRepository, ObjectMissing, StoreAbsent, StoreRefused
+from backups.engine.store import Capabilities, ObjectInfo
 from backups.engine.stores import posix
 
 # Left by create(). An unmounted mount point is an empty directory without it, and is never written to.
@@ -74,11 +63,11 @@ class LocalStore:
     # ---------------------------------------------------------------- the port
 
     def put(self, name: str, data: bytes) -> None:
-        folder, _, leaf = validate_name(name).rpartition("/")
+        folder, _, leaf = store.validate_name(name).rpartition("/")
         with self._told(f"writing {name}"), self._opened(folder, make=True) as parent:
             same = posix.holds(parent, leaf, data)
             if same is False:
-                refuse_overwrite(name, data, self.describe())
+                store.refuse_overwrite(name, data, self.describe())
             if same and name not in self._doubtful:
                 os.fsync(parent)  # the writer who was first may not have come to that yet
             else:
@@ -86,18 +75,18 @@ class LocalStore:
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         with self._told(f"reading {name}"), self._object(name) as file:
-            return posix.read(file, start, span(name, os.fstat(file).st_size, start, length), name)
+            return posix.read(file, start, store.span(name, os.fstat(file).st_size, start, length), name)
 
     def stat(self, name: str) -> ObjectInfo:
         with self._told(f"looking at {name}"), self._object(name) as file:
             return ObjectInfo(name, os.fstat(file).st_size)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        validate_prefix(prefix)
+        store.validate_prefix(prefix)
         return self._walk(prefix.rpartition("/")[0], prefix)
 
     def delete(self, name: str) -> None:
-        folder, _, leaf = validate_name(name).rpartition("/")
+        folder, _, leaf = store.validate_name(name).rpartition("/")
         absent = suppress(FileNotFoundError, IsADirectoryError)
         with self._told(f"deleting {name}"), absent, self._opened(folder) as parent:
             os.unlink(leaf, dir_fd=parent)
@@ -162,13 +151,14 @@ class LocalStore:
         strangers = sorted(set(os.listdir(root)) - {"lost+found"})
         if strangers:
             raise ForeignRepository(
-                f"There are other files in {self.describe()}, as {strangers[0]!r}: choose an empty or a new directory."
+                f"There are other files in {self.describe()}, as “{_shown(strangers[0])}”: "
+                "choose an empty or a new directory."
             )
         os.close(os.open(MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400, dir_fd=root))
         os.fsync(root)
 
-    def _unmounted(self) -> StoreUnavailable:
-        return StoreUnavailable(
+    def _unmounted(self) -> StoreAbsent:
+        return StoreAbsent(
             f"There is no store of ours in {self.describe()}: mount the disk it is on, or create the repository first."
         )
 
@@ -254,7 +244,7 @@ class LocalStore:
     @contextmanager
     def _object(self, name: str) -> Iterator[int]:
         """A finished object, open for reading; ObjectMissing when a regular file is not what is there."""
-        folder, _, leaf = validate_name(name).rpartition("/")
+        folder, _, leaf = store.validate_name(name).rpartition("/")
         with self._opened_or_missing(folder, name) as parent:
             file = posix.open_regular(parent, leaf)
             if file is None:
@@ -276,7 +266,7 @@ class LocalStore:
         leaf, temporary = name.rpartition("/")[2], f".tmp-{token_hex(8)}"
         try:
             posix.write_synced(parent, temporary, data)
-            if replace or promised_digest(name):
+            if replace or store.promised_digest(name):
                 os.rename(temporary, leaf, src_dir_fd=parent, dst_dir_fd=parent)
             else:
                 self._publish_first(parent, temporary, name, data)
@@ -296,7 +286,7 @@ class LocalStore:
             posix.rename_new(parent, temporary, leaf)
         except FileExistsError:
             if not posix.holds(parent, leaf, data):
-                refuse_overwrite(name, data, self.describe())
+                store.refuse_overwrite(name, data, self.describe())
             os.unlink(temporary, dir_fd=parent)
 
     # ---------------------------------------------------------------- errors
@@ -326,4 +316,4 @@ def _entry(entry: os.DirEntry[str]) -> tuple[str, int] | None:
 
 
 def _shown(path: str) -> str:
-    return os.fsencode(path).decode(errors="replace")
+    return printable(os.fsencode(path))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from backups.engine.errors import EngineError, StoreUnavailable
+from backups.engine.errors import EngineError, StoreAbsent, StoreUnavailable
 from backups.engine.store import Capabilities, ObjectInfo, Place
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Patience:
 
 
 class RetryingStore:
-    """Tries again what failed with a temporary error; a permanent one passes at once.
+    """Tries again what failed with a temporary error; a permanent one, and a place that is not there, pass at once.
 
     Every verb may be repeated by the promises of the port, also when the first try was carried out and only
     its reply was lost. Sharing one between threads is as safe as sharing the store inside.
@@ -115,8 +115,8 @@ class _Trial:
     failures: int = 0
 
     def failed(self, error: EngineError) -> None:
-        """Pause, or raise: a permanent error as it is, the last temporary one with what was tried."""
-        if error.permanent:
+        """Pause, or raise: what no pause mends as it is, the last temporary error with what was tried."""
+        if error.permanent or isinstance(error, StoreAbsent):
             raise error
         self.failures += 1
         pause = self.patience.pause(self.failures, self.chance())

@@ -20,6 +20,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
+from backups.engine import store
+from backups.engine.disk import printable
 from backups.engine.errors import (
     EngineError,
     ForeignRepository,
@@ -28,15 +30,7 @@ from backups.engine.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from backups.engine.store import (
-    Capabilities,
-    ObjectInfo,
-    promised_digest,
-    refuse_overwrite,
-    span,
-    validate_name,
-    validate_prefix,
-)
+from backups.engine.store import Capabilities, ObjectInfo
 from backups.engine.stores.s3_client import PARALLEL, S3Settings, connect
 from backups.engine.stores.s3_errors import ERRORS, code, outcome_unknown, status, translated
 
@@ -86,7 +80,7 @@ class S3Store:
     # ---------------------------------------------------------------- the port
 
     def put(self, name: str, data: bytes) -> None:
-        sure = _keeps_promise(validate_name(name), data)  # then a server that overwrites does no harm
+        sure = _keeps_promise(store.validate_name(name), data)  # then a server that overwrites does no harm
         with self._told(f"writing {name}"):
             if not sure and self._kept_already(name, data):
                 return
@@ -95,9 +89,9 @@ class S3Store:
                 self._conditional = not self._sent_first(name, data)  # the same bytes once more
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        validate_name(name)
+        store.validate_name(name)
         if start < 0 or (length is not None and length < 0):
-            span(name, 0, start, length)
+            store.span(name, 0, start, length)
         with self._told(f"reading {name}"):
             with suppress(FlexibleChecksumError):
                 return self._read(name, start, length)
@@ -107,16 +101,16 @@ class S3Store:
                 raise ObjectDamaged(name, "its bytes do not have the checksum that was stored with them") from None
 
     def stat(self, name: str) -> ObjectInfo:
-        validate_name(name)
+        store.validate_name(name)
         with self._told(f"looking at {name}"):
             return ObjectInfo(name, int(self._head(name)["ContentLength"]))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        validate_prefix(prefix)
+        store.validate_prefix(prefix)
         return self._listed(prefix)
 
     def delete(self, name: str) -> None:
-        validate_name(name)
+        store.validate_name(name)
         with self._told(f"deleting {name}"):
             try:
                 self._client.delete_object(Bucket=self._bucket, Key=self._root + name)
@@ -158,7 +152,8 @@ class S3Store:
         names = {key.removeprefix(self._root).rstrip("/") for key in keys}
         if strangers := sorted(names - OURS - {""}):  # "": the mark that consoles leave for an empty folder
             raise ForeignRepository(
-                f"There are other objects in {self.describe()}, as {strangers[0]!r}: choose a new prefix."
+                f"There are other objects in {self.describe()}, as “{printable(strangers[0].encode())}”: "
+                "choose a new prefix."
             )
 
     def _make_bucket(self) -> None:
@@ -193,7 +188,7 @@ class S3Store:
         """Whether these bytes are there; ObjectExists or ObjectDamaged when it is others."""
         same = self._holds(name, data)
         if same is False:
-            refuse_overwrite(name, data, self.describe())
+            store.refuse_overwrite(name, data, self.describe())
         return bool(same)
 
     def _holds(self, name: str, data: bytes) -> bool | None:
@@ -212,7 +207,7 @@ class S3Store:
                 return
             same = self._holds(name, data)
             if same is False:
-                refuse_overwrite(name, data, self.describe())
+                store.refuse_overwrite(name, data, self.describe())
                 self._send(name, data)
             if same is not None:
                 return
@@ -285,7 +280,7 @@ class S3Store:
         if answer is not None:
             with closing(answer["Body"]) as body:
                 return self._received(name, answer, body, start, length)
-        if span(name, self.stat(name).size, start, length):
+        if store.span(name, self.stat(name).size, start, length):
             raise StoreUnavailable(f"The server denies bytes that are there: {self.describe()} (while reading {name}).")
         return b""
 
@@ -307,7 +302,7 @@ class S3Store:
 
     def _received(self, name: str, answer: Any, body: Any, start: int, length: int | None) -> bytes:
         first, size = self._extent(name, answer)
-        wanted = span(name, size, start, length)
+        wanted = store.span(name, size, start, length)
         data: bytes = body.read()
         if len(data) != wanted:  # a server that knows no ranges sends everything
             data = data[start - first : start - first + wanted]
@@ -350,7 +345,7 @@ class S3Store:
     def _info(self, entry: dict[str, Any]) -> ObjectInfo | None:
         """None for what is no object of ours."""
         with suppress(EngineError):
-            return ObjectInfo(validate_name(entry["Key"].removeprefix(self._root)), int(entry["Size"]))
+            return ObjectInfo(store.validate_name(entry["Key"].removeprefix(self._root)), int(entry["Size"]))
         return None
 
     # ---------------------------------------------------------------- errors
@@ -365,7 +360,7 @@ class S3Store:
 
 
 def _keeps_promise(name: str, data: bytes) -> bool:
-    promise = promised_digest(name)
+    promise = store.promised_digest(name)
     return promise is not None and hashlib.sha256(data).hexdigest().startswith(promise)
 
 

@@ -14,7 +14,7 @@ import botocore.loaders
 import botocore.session
 from botocore.config import Config
 
-from backups.engine.errors import EngineError, StoreRefused
+from backups.engine.errors import InvalidOption, StoreRefused
 
 CHECKSUMS = ("supported", "required")
 DEFAULT_REGION = "us-east-1"  # what compatible servers take when nothing else was said
@@ -42,7 +42,7 @@ class S3Settings:
     connect_timeout, read_timeout    seconds
     create_bucket    create() makes the bucket where there is none
 
-    EngineError names the option that cannot be used, and never its value.
+    InvalidOption names the option that cannot be used, and never its value.
     """
 
     bucket: str
@@ -63,18 +63,20 @@ class S3Settings:
     def __post_init__(self) -> None:
         for name, pattern in (("bucket", _BUCKET), ("prefix", _PREFIX)):
             if (value := getattr(self, name)) and not pattern.match(value):
-                raise EngineError(f"The option {name} of the s3 storage cannot be {value!r}: see what S3 allows there.")
+                raise InvalidOption(
+                    f"The option {name} of the s3 storage cannot be {value!r}: see what S3 allows there."
+                )
         for name in ("region", "access_key", "secret_key", "session_token", "storage_class"):
             if not _HEADER.match(getattr(self, name)):
-                raise EngineError(
+                raise InvalidOption(
                     f"The option {name} of the s3 storage holds blanks, line ends or letters beyond ASCII."
                 )
         if bool(self.access_key) != bool(self.secret_key):
-            raise EngineError(
+            raise InvalidOption(
                 "The options access_key and secret_key of the s3 storage are given together or not at all."
             )
         if self.checksums not in CHECKSUMS:
-            raise EngineError(f"The option checksums of the s3 storage is one of {', '.join(CHECKSUMS)}.")
+            raise InvalidOption(f"The option checksums of the s3 storage is one of {', '.join(CHECKSUMS)}.")
         _check_endpoint(self.endpoint_url)
 
     @property
@@ -170,7 +172,7 @@ def _check_endpoint(endpoint_url: str) -> None:
     except ValueError:
         fits = False
     if not fits or parts.username or parts.query or parts.fragment or not _HEADER.match(endpoint_url):
-        raise EngineError(
+        raise InvalidOption(
             "The option endpoint_url of the s3 storage is an address such as https://s3.example.org, without names and"
             " passwords in it."
         )

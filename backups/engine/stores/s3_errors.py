@@ -109,9 +109,7 @@ def _refusal(error: boto.ClientError, where: str, settings: S3Settings) -> Engin
     if known := _CODES.get(word) or (_BUSY if number in (429, 503) else _FULL if number == 507 else None):
         return known[0](known[1].format(where=where))
     said = settings.hidden(f"{word}: {error.response.get('Error', {}).get('Message', '')}".strip(": "))
-    if number >= HTTPStatus.INTERNAL_SERVER_ERROR and _is_page(
-        error
-    ):  # also of a page with 200: the library made it 500
+    if number >= HTTPStatus.INTERNAL_SERVER_ERROR and _is_page(error):  # one with 200 too: the library made it 500
         return StoreUnavailable(
             f"A web page came and no answer of S3: {where}. Correct the option endpoint_url, or look at the proxy."
         )

@@ -45,8 +45,13 @@ def counts_in(directory: str) -> dict[str, Any]:
 
 def reader(facts: Mapping[str, Any], bin_dir: str = "") -> Client:
     """The pg_restore that understands the dump. TargetError."""
-    major = int(re.match(r"\d*", str(facts["tools"]["pg_dump"]))[0] or 0)  # type: ignore[index]  # it always matches
-    return client.for_archive(bin_dir, major)
+    return client.for_archive(bin_dir, major(facts))
+
+
+def major(facts: Mapping[str, Any]) -> int:
+    """The major version of the pg_dump that wrote it; betas and builds of one's own have letters behind it."""
+    found = re.match(r"\d+", str(facts["tools"]["pg_dump"]))
+    return int(found[0]) if found else 0
 
 
 def list_without(listing: str, keys: Sequence[Sequence[str]]) -> str:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from aihub_backup.core import processes
 from aihub_backup.core.redaction import scrub
-from backups.engine.errors import SourceError, TargetError
+from backups.engine.errors import EngineError, SourceError, TargetError
 from backups.strategies.postgresql.options import PostgreSQLOptions
 
+CONNECT_SECONDS = 15  # until a server has to let us in
 LOOK_SECONDS = 0.5  # between two looks at a program that runs
 _USUAL = "/usr/lib/postgresql/*/bin"
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
@@ -60,20 +61,21 @@ def installed(bin_dir: str, program: str = "pg_dump") -> list[Client]:
 
 def for_server(options: PostgreSQLOptions, major: int) -> Client:
     """The pg_dump of the server's version, else the next newer one. SourceError with the cure."""
-    every = installed(options.bin_dir)
-    fitting = [client for client in every if client.major >= major]
-    if fitting:
-        return min(fitting, key=lambda client: client.major)
-    raise SourceError(_unfit(every, options.bin_dir, "pg_dump", f"the server is {major}", major))
+    return _fitting("pg_dump", options.bin_dir, major, f"the server is {major}", SourceError)
 
 
 def for_archive(bin_dir: str, major: int) -> Client:
     """The pg_restore that reads what a pg_dump of that version wrote. TargetError with the cure."""
-    every = installed(bin_dir, "pg_restore")
+    return _fitting("pg_restore", bin_dir, major, f"the dump is of {major}", TargetError)
+
+
+def _fitting(program: str, bin_dir: str, major: int, need: str, refusal: type[EngineError]) -> Client:
+    """The program of that version, else the next newer one."""
+    every = installed(bin_dir, program)
     fitting = [client for client in every if client.major >= major]
-    if fitting:
-        return min(fitting, key=lambda client: client.major)
-    raise TargetError(_unfit(every, bin_dir, "pg_restore", f"the dump is of {major}", major))
+    if not fitting:
+        raise refusal(_unfit(every, bin_dir, program, need, major))
+    return min(fitting, key=lambda client: client.major)
 
 
 def _look(place: str, program: str) -> Client | None:
@@ -129,7 +131,7 @@ class Desk:
             "PATH": os.defpath, "HOME": str(self._workdir), "LC_ALL": "C", "PGHOST": options.host,
             "PGPORT": str(options.port), "PGUSER": options.user, "PGDATABASE": database,
             "PGPASSFILE": self.passfile, "PGSSLMODE": options.sslmode, "PGAPPNAME": "aihub-backup",
-            "PGCONNECT_TIMEOUT": "15", "PGCLIENTENCODING": "UTF8",
+            "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS), "PGCLIENTENCODING": "UTF8",
         }  # fmt: skip
         return told | ({"PGSSLROOTCERT": options.sslrootcert} if options.sslrootcert else {})
 

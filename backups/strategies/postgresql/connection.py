@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -12,11 +12,11 @@ from psycopg import sql
 
 from aihub_backup.core.redaction import scrub
 from backups.engine.errors import SourceError, SourceUnavailable
-from backups.strategies.postgresql.client import Desk
+from backups.strategies.postgresql.client import CONNECT_SECONDS, Desk
 from backups.strategies.postgresql.options import PostgreSQLOptions
 
 OLDEST = 12  # major version of a server; hashtextextended() and pg_sequences are there since 11
-_PATIENCE = 15  # seconds until a server has to let us in
+_LOOK_AFTER_US = 5000  # milliseconds between two looks of the server at whether we are there
 
 # What may differ between two servers, or between two people, and changes how values are written as text.
 _PINNED = {
@@ -34,8 +34,9 @@ def connect(options: PostgreSQLOptions, desk: Desk, database: str = "", *, autoc
     given: dict[str, Any] = {
         "host": options.host, "port": options.port, "user": options.user, "dbname": database or options.database,
         "password": options.password or None, "passfile": desk.passfile, "sslmode": options.sslmode,
-        "sslrootcert": options.sslrootcert or None, "connect_timeout": _PATIENCE, "application_name": "aihub-backup",
-        "client_encoding": "UTF8", "options": "-c default_transaction_read_only=off", "keepalives_idle": 60,
+        "sslrootcert": options.sslrootcert or None, "connect_timeout": CONNECT_SECONDS,
+        "application_name": "aihub-backup", "client_encoding": "UTF8",
+        "options": "-c default_transaction_read_only=off", "keepalives_idle": 60,
     }  # fmt: skip
     with _in_nobodys_name(), translated(options):
         connection = psycopg.connect(autocommit=autocommit, **given)
@@ -45,12 +46,20 @@ def connect(options: PostgreSQLOptions, desk: Desk, database: str = "", *, autoc
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         if connection.info.server_version >= 170000:
             connection.execute("SET transaction_timeout = 0")
+        _let_it_notice_our_end(connection)
         if not autocommit:
             connection.commit()
     if connection.info.server_version < OLDEST * 10000:
         connection.close()
         raise SourceError(f"PostgreSQL at {options.where} is older than {OLDEST}; upgrade it first.")
     return connection
+
+
+def _let_it_notice_our_end(connection: Connection) -> None:
+    """A server that counts a large table hears nothing from us: killed, we would keep the dump's moment open for as
+    long as it counts. Servers before 14 and on some systems cannot look."""
+    with suppress(psycopg.Error), connection.transaction():
+        connection.execute(f"SET client_connection_check_interval = {_LOOK_AFTER_US}".encode())
 
 
 @contextmanager

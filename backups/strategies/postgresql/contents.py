@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from psycopg import sql
@@ -11,6 +11,7 @@ from backups.strategies.postgresql.connection import Connection
 from backups.strategies.postgresql.options import PostgreSQLOptions, Table
 
 FORMAT = 1
+_AT_ONCE = 1000  # tables in one statement
 
 
 class TableCount(TypedDict):
@@ -63,6 +64,13 @@ def tables(connection: Connection, options: PostgreSQLOptions) -> list[Table]:
     return [table for table in found if options.takes(table)]
 
 
+def hold(connection: Connection, chosen: Sequence[Table]) -> None:
+    """Nobody empties or rewrites them until the transaction ends; a lock that is not free at once is an error."""
+    for first in range(0, len(chosen), _AT_ONCE):
+        names = [sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in chosen[first : first + _AT_ONCE]]
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(sql.SQL(", ").join(names)))
+
+
 def large_objects(connection: Connection) -> int:
     """How many there are."""
     row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
@@ -113,6 +121,10 @@ _GRANTS = """
     WHERE d.datname = pg_catalog.current_database() ORDER BY 1 NULLS FIRST, 2
 """
 _EXTENSIONS = "SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1"
+_SUBSCRIPTIONS = """
+    SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = pg_catalog.current_database() ORDER BY 1
+"""
 # Foreign keys with the tables they belong to and point at.
 _KEYS = """
     SELECT n.nspname, c.relname, k.conname, m.nspname, f.relname FROM pg_catalog.pg_constraint k
@@ -148,6 +160,11 @@ def described(connection: Connection) -> dict[str, Any]:
 def extensions(connection: Connection) -> dict[str, str]:
     """Their versions by name."""
     return dict(connection.execute(_EXTENSIONS).fetchall())
+
+
+def subscriptions(connection: Connection) -> list[str]:
+    """Their names; what they connect to holds passwords and is not asked."""
+    return [name for (name,) in connection.execute(_SUBSCRIPTIONS)]
 
 
 def severed(connection: Connection, options: PostgreSQLOptions) -> list[list[str]]:

@@ -39,6 +39,7 @@ class Dump(io.RawIOBase):
         self._options, self._desk, self._words = options, desk, workdir / "pg_dump"
         self._late, self._ended, self._enough = False, False, threading.Event()
         self._failure: BaseException | None = None
+        self._tables: list[Table] = []
         self._connection = connect(options, desk)
         self._connection.isolation_level, self._connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
         try:
@@ -56,9 +57,8 @@ class Dump(io.RawIOBase):
         self._output: IO[bytes] = self._child.stdout
         self._timer = threading.Timer(self._options.deadline_seconds, self._give_up)
         self._counting = threading.Thread(target=self._count, name="counting", daemon=True)
-        for thread in (self._timer, self._counting):
-            thread.daemon = True
-            thread.start()
+        self._timer.daemon = True
+        self._timer.start()
 
     # reading
 
@@ -68,7 +68,9 @@ class Dump(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """More of the dump; 0 at the end, when all is well."""
-        got = self._output.readinto(buffer) if not self._ended else 0  # type: ignore[attr-defined]
+        got = self._output.readinto(buffer) if not self._ended else 0  # type: ignore[attr-defined]  # a pipe has it
+        if got and self._counting.ident is None:
+            self._begin_counting()
         if not got and not self._ended:
             self._finish()
         return int(got)
@@ -93,7 +95,7 @@ class Dump(io.RawIOBase):
         words = client.said(self._words)
         if code:
             self._stop_counting()
-        else:
+        elif self._counting.ident is not None:
             self._counting.join()
         self._timer.cancel()
         if self._late:
@@ -127,12 +129,33 @@ class Dump(io.RawIOBase):
 
     # counting
 
+    def _begin_counting(self) -> None:
+        """pg_dump speaks when it holds all its tables. So do we from here on: who waits to truncate or rewrite one
+        would else have his turn when pg_dump is done with it, and we would find it empty. We do not queue behind him,
+        because he waits for pg_dump, and everybody else behind him."""
+        try:
+            with translated(self._options):
+                self._tables = contents.tables(self._connection, self._options)
+                contents.hold(self._connection, self._tables)
+        except SourceUnavailable as error:
+            raise self._in_the_way(error) from None
+        self._counting.start()
+
+    def _in_the_way(self, error: SourceUnavailable) -> SourceUnavailable:
+        if not isinstance(error.__context__, psycopg.errors.LockNotAvailable):
+            return error
+        why = (error.__context__.diag.message_primary or "").rstrip(".")
+        return SourceUnavailable(
+            f"Somebody waits to change a table of “{self._options.database}” ({why}), so its rows cannot be counted in "
+            "the moment of the dump. Back up when nobody changes tables."
+        )
+
     def _count(self) -> None:
         try:
             with translated(self._options):
                 if self._options.whole:
                     self.large_objects = contents.large_objects(self._connection)
-                for table in contents.tables(self._connection, self._options):
+                for table in self._tables:
                     if not self._enough.is_set():
                         self.tables.append(contents.count(self._connection, table))
         except BaseException as error:  # told by the thread that reads

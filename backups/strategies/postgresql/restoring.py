@@ -172,6 +172,8 @@ class _Restore(_Preview):
         path = archive.dump_in(self._plan.directory, self._plan.facts)
         if severed := self._plan.facts["severed"]:
             command.append(f"--use-list={self._list_without(tool, path, severed)}")
+        if left_out := self._plan.facts.get("subscriptions"):  # two subscribers would fetch the same rows
+            self._notes.append(f"Subscriptions are left out: {', '.join(left_out)}.")
         ran = self._desk.run([*command, f"--dbname={self._plan.build_as}", "--", path], self._plan.build_as, tick)
         if ran.code:
             raise TargetError(f"pg_restore into “{self._plan.build_as}” at {self._options.where} broke off: {ran.why}.")
@@ -319,7 +321,7 @@ def _drop(server: Connection, name: str) -> None:
 
 def _oldest(facts: Mapping[str, Any]) -> int:
     """A dump is promised to come back into servers as new as the one it is of, and as the program that wrote it."""
-    return max(int(facts["server_version"]) // 10000, int(str(facts["tools"]["pg_dump"]).split(".")[0]))
+    return max(int(facts["server_version"]) // 10000, archive.major(facts))
 
 
 def _locale(facts: Mapping[str, Any], version: int) -> Iterator[tuple[str, str]]:

@@ -122,6 +122,7 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
                 "server_version": version, "settings_of": contents.described(connection),
                 "extensions": contents.extensions(connection), "roles": contents.roles(connection),
                 "severed": contents.severed(connection, self.options),
+                "subscriptions": contents.subscriptions(connection) if self.options.whole else [],
             }  # fmt: skip
 
     def _warn(self, report: Report) -> None:

@@ -6,8 +6,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('backups', '0007_own_protection'),
-        ('core', '0006_long_lists'),
+        ('backups', '0009_rpo_is_applied'),
+        ('core', '0007_long_lists'),
     ]
 
     operations = [

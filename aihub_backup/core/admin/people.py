@@ -1,4 +1,4 @@
-"""The foundation's pages in the admin."""
+"""People, their tokens, roles, grants and second factors."""
 
 from __future__ import annotations
 
@@ -7,132 +7,26 @@ from typing import TYPE_CHECKING, Any
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import ModelAdmin as UnfoldAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from aihub_backup.core import roles, tokens
+from aihub_backup.core.admin.base import AuditedAdmin, ReadOnlyAdmin
 from aihub_backup.core.audit import Actor, record
-from aihub_backup.core.long_lists import LongList, ValuesFilter
-from aihub_backup.core.models import ApiToken, AuditEvent, Environment, Grant, Job, Node, User
+from aihub_backup.core.models import ApiToken, Grant, User
 from aihub_backup.core.scoped_admin import ScopedAdmin
 
 if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Any]
     _UserAdmin = UserAdmin[User]
 else:
-    _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
-    _UserAdmin = UserAdmin
-
-
-class ReadOnlyAdmin(ScopedAdmin, _ModelAdmin):
-    """Rows to look at: what happened is not edited."""
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """One for long tables."""
-        return LongList
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
-
-
-class AuditedAdmin(ScopedAdmin, _ModelAdmin):
-    """Rows that are edited here and nowhere else: who added, changed or deleted one is written down with the deed."""
-
-    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
-        """Save it and say which fields were touched, never their values: a password may be among them."""
-        with transaction.atomic():
-            super().save_model(request, obj, form, change)
-            self.write_down(request, obj, "update" if change else "create", changed=sorted(form.changed_data))
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete it."""
-        with transaction.atomic():
-            self.write_down(request, obj, "delete")
-            super().delete_model(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """The same for each that is ticked in the list; all of them or none."""
-        with transaction.atomic():
-            for row in queryset:
-                self.delete_model(request, row)
-
-    def write_down(self, request: HttpRequest, obj: Model, deed: str, **facts: object) -> None:
-        """The event “environment.update”, for example."""
-        record(f"{obj._meta.model_name}.{deed}", obj, by=Actor.of(request.user), **facts)
-
-
-@admin.register(Environment)
-class EnvironmentAdmin(AuditedAdmin):
-    """Environments."""
-
-    list_display = ("name", "description", "created_at")
-    search_fields = ("name", "description")
-
-
-@admin.register(Node)
-class NodeAdmin(AuditedAdmin):
-    """Worker hosts."""
-
-    list_display = ("name", "host", "enabled", "is_alive", "seen_at")
-    list_filter = ("enabled",)
-    search_fields = ("name", "host", "description")
-    readonly_fields = ("host", "seen_at")
-
-    @admin.display(boolean=True, description="alive")
-    def is_alive(self, node: Node) -> bool:
-        """Did it show itself lately?"""
-        return node.alive
-
-
-@admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
-    """Long work, as it is."""
-
-    list_display = (
-        "kind",
-        "state",
-        "queue",
-        "node",
-        "attempts",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "error_code",
-    )
-    list_filter = ("state", ("kind", ValuesFilter), ("queue", ValuesFilter), "node")
-    list_select_related = ("node",)
-    search_fields = ("=id", "=target_id", "error_message")
-    date_hierarchy = "created_at"
-    show_full_result_count = False
-
-
-@admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
-    """Who did what."""
-
-    list_display = ("at", "actor_name", "action", "target_type", "target_name")
-    list_filter = (("action", ValuesFilter), ("actor_kind", ValuesFilter), ("target_type", ValuesFilter))
-    search_fields = ("actor_name", "target_name", "=target_id", "=request_id")
-    date_hierarchy = "at"
-    show_full_result_count = False
+    _UserAdmin = UserAdmin  # takes no type parameters at run time
 
 
 @admin.register(ApiToken)

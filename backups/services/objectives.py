@@ -1,0 +1,32 @@
+"""How old the newest restorable point of a source may be. Apps above this one may know what its environment says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from backups.models import Source
+
+RPO = timedelta(minutes=60)  # where nobody names a target
+
+# Answers with the RPO targets of all environments that have one of their own, by id.
+Environments = Callable[[], Mapping[UUID, timedelta]]
+
+_ENVIRONMENTS: list[Environments] = []
+
+
+def register(environments: Environments) -> None:
+    """From now on sources whose policy names no target have that of their environment."""
+    _ENVIRONMENTS.append(environments)
+
+
+def rpo(sources: Sequence[Source]) -> dict[UUID, timedelta]:
+    """The target of each source: its policy's, else its environment's, else 60 minutes."""
+    said = {key: target for environments in _ENVIRONMENTS for key, target in environments().items()}
+    return {source.pk: _promised(source) or said.get(source.environment_id, RPO) for source in sources}
+
+
+def _promised(source: Source) -> timedelta | None:
+    minutes = source.policy.rpo_target_minutes if source.policy else None
+    return timedelta(minutes=minutes) if minutes else None

@@ -1,0 +1,26 @@
+"""What recovery points fill: how many there are, what they have added, and what they would be by themselves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db.models import Count, QuerySet, Sum
+
+from backups.models import BackupPart
+from backups.models.backup import STORED
+
+
+class Usage(NamedTuple):
+    """Sizes in bytes."""
+
+    points: int = 0
+    stored_bytes: int = 0  # what they have added to the repository
+    size_bytes: int = 0  # what all of them would be, each for itself
+
+
+def of_repositories(parts: QuerySet[BackupPart]) -> dict[UUID, Usage]:
+    """Of each repository, as far as the given parts are in it; one without a recovery point is not there."""
+    rows = parts.filter(state__in=STORED).order_by().values_list("repository")
+    counted = rows.annotate(points=Count("*"), stored=Sum("stored_bytes"), size=Sum("size_bytes"))
+    return {key: Usage(points, stored or 0, size or 0) for key, points, stored, size in counted}
