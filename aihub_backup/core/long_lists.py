@@ -35,8 +35,8 @@ class LongList(_ChangeList):
             self.result_list = [rows[key] for key in keys if key in rows]
 
     def _whole_rows(self, keys: list[Any]) -> models.QuerySet[Any]:
-        """These, as the list's own query would bring them."""
-        return self.apply_select_related(self.root_queryset.model._base_manager.filter(pk__in=keys))
+        """These, with all that the page's own queryset lays beside them."""
+        return self.apply_select_related(self.root_queryset.filter(pk__in=keys))
 
 
 class ValuesFilter(FieldListFilter):

@@ -32,6 +32,7 @@ class VerificationState(models.TextChoices):
 
 
 VERIFICATION_ACTIVE = frozenset({VerificationState.QUEUED, VerificationState.RUNNING, VerificationState.CANCELLING})
+CONCLUSIVE = (VerificationState.PASSED, VerificationState.FAILED)  # it found something out, for good
 
 
 class Verification(CarriesError, Stateful):

@@ -55,12 +55,13 @@ def browser(user: Any) -> Client:
 def cost(client: Client, page: Page, *, timed: bool = True) -> Cost:
     """The page once for its queries; with `timed` five times more for its time."""
     with CaptureQueriesContext(connection) as captured:
-        connection.ensure_connection()
         answer = client.get(page.address, **_headers(page))
+    queries = len(captured)  # counted now: the next request empties the log
     assert answer.status_code == 200, f"{page.name} {page.address}: {answer.status_code}"
+    assert queries > 0, f"{page.name} asked the database nothing: the page or the count is wrong"
     took = [_took(client, page) for _ in range(WARM)] if timed else [(0.0, 0.0)]
     whole, own = (statistics.median(column) for column in zip(*took, strict=True))
-    return Cost(page.name, len(captured), whole, own)
+    return Cost(page.name, queries, whole, own)
 
 
 def _headers(page: Page) -> dict[str, Any]:
