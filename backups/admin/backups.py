@@ -286,14 +286,14 @@ def _again(ask: Ask) -> str:
 class VerificationAdmin(DeedAdmin):
     """Integrity checks."""
 
-    list_display = ("standing", "asked", "source", "level", "storage", "objects_checked", "checked", "problems_count",
+    list_display = ("standing", "asked", "of", "level", "storage", "objects_checked", "checked", "problems_count",
                     "took", "requested_by_name")  # fmt: skip
     list_display_links = ("asked",)
     list_filter = ("state", "level", "storage")
     list_select_related = ("part__source", "part__backup", "storage", "job")
-    search_fields = ("=id", "=part__id", "part__source__name")
+    search_fields = ("=id", "=part__id", "source__name")
     date_hierarchy = "created_at"
-    hidden = ("requested_by_kind", "requested_by_id")
+    hidden = ("requested_by_kind", "requested_by_id", "source")
     empty_words = gettext_lazy(
         "Nothing was verified yet. Open a backup and press “Verify”, or let a policy ask for it."
     )
@@ -332,7 +332,7 @@ class VerificationAdmin(DeedAdmin):
         return showing.moment(check.created_at)
 
     @admin.display(description=gettext_lazy("source"))
-    def source(self, check: Verification) -> SafeString:
+    def of(self, check: Verification) -> SafeString:
         """Of the point, with the way to its backup."""
         page = reverse("admin:backups_backup_change", args=[check.part.backup_id])
         return format_html('<a href="{}">{}</a>', page, check.part.source)

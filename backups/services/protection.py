@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, OuterRef, QuerySet, Subquery, TextChoices, Window
-from django.db.models.functions import RowNumber
+from django.db.models import OuterRef, QuerySet, Subquery, TextChoices
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -265,34 +264,33 @@ def _failed(failure: BackupPart) -> str:
 
 # A verdict reads few columns, and of each source one row: whoever wants more of it asks for that row again.
 _OF_A_POINT = ("source", "repository", "backup", "state", "data_as_of", "size_bytes")
-_OF_A_CHECK = ("part", "state", "level", "problems_count", "created_at", "finished_at")
+_OF_A_CHECK = ("source", "state", "level", "problems_count", "created_at", "finished_at")
 _OF_A_FAILURE = ("source", "state", "error_message")
 
 
 def _points(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
     newest = restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk").values("pk")[:1]
     # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
-    found = _of_each(keys, newest).only(*_OF_A_POINT).prefetch_related("repository")
-    return {part.source_id: part for part in found}
+    found = BackupPart.objects.filter(pk__in=_of_each(keys, newest)).only(*_OF_A_POINT).order_by()
+    return {part.source_id: part for part in found.prefetch_related("repository")}
 
 
 def _checks(keys: Sequence[UUID]) -> dict[UUID, Verification]:
-    """In one pass over all their checks: asked for each source, they would be searched through a thousand times."""
-    rank = Window(RowNumber(), partition_by=[F("part__source")], order_by=[F("finished_at").desc(), F("pk").desc()])
-    ended = Verification.objects.filter(part__source__in=keys, state__in=CONCLUSIVE, part__state__in=STORED)
-    newest = ended.annotate(of=F("part__source"), rank=rank).filter(rank=1).only(*_OF_A_CHECK)
-    return {check.of: check for check in newest.order_by()}
+    """Of points that are there: what was found in others says nothing about what could be brought back."""
+    ended = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE, part__state__in=STORED)
+    newest = ended.order_by("-finished_at", "-pk").values("pk")[:1]
+    found = Verification.objects.filter(pk__in=_of_each(keys, newest)).only(*_OF_A_CHECK).order_by()
+    return {check.source_id: check for check in found}
 
 
 def _failures(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
     """The newest part of a source that ended, where it ended badly."""
     ended = BackupPart.objects.filter(source=OuterRef("pk"), state__in=[*STORED, PartState.FAILED])
     newest = ended.order_by("-created_at", "-pk").values("pk")[:1]
-    failed = _of_each(keys, newest).filter(state=PartState.FAILED).only(*_OF_A_FAILURE)
-    return {part.source_id: part for part in failed}
+    failed = BackupPart.objects.filter(pk__in=_of_each(keys, newest), state=PartState.FAILED).only(*_OF_A_FAILURE)
+    return {part.source_id: part for part in failed.order_by()}
 
 
-def _of_each(keys: Sequence[UUID], one: QuerySet[BackupPart, Any]) -> QuerySet[BackupPart]:
-    """Of each source the part whose id `one` finds for it."""
-    found = Source.objects.filter(pk__in=keys).annotate(one=Subquery(one)).filter(one__isnull=False)
-    return BackupPart.objects.filter(pk__in=found.values("one")).order_by()
+def _of_each(keys: Sequence[UUID], newest: QuerySet[Any, Any]) -> QuerySet[Source, Any]:
+    """The id that `newest` finds for each source."""
+    return Source.objects.filter(pk__in=keys).values_list(Subquery(newest), flat=True).order_by()

@@ -233,9 +233,10 @@ def _check(part: BackupPart, source: Source, city: City) -> Verification:
     damaged = number // 1_000 % 900 == 1
     job = _job("verification", "completed", at)
     return Verification(
-        pk=job.target_id, part=part, storage=city.repositories[source.environment_id].storage, job=job, level=2,
-        state="failed" if damaged else "passed", requested_by_name="nightly", created_at=at, started_at=at,
-        finished_at=at + timedelta(minutes=1), objects_checked=300, bytes_checked=number, problems_count=int(damaged),
+        pk=job.target_id, part=part, source=source, storage=city.repositories[source.environment_id].storage, job=job,
+        level=2, state="failed" if damaged else "passed", requested_by_name="nightly", created_at=at,
+        started_at=at, finished_at=at + timedelta(minutes=1), objects_checked=300, bytes_checked=number,
+        problems_count=int(damaged),
         problems=[{"object": "packs/ab", "paths": [], "message": "It is gone."}] if damaged else [],
     )  # fmt: skip
 
