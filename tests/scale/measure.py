@@ -18,6 +18,7 @@ from django.db import connection  # noqa: E402
 from aihub_backup.core.models import User  # noqa: E402
 from tests.scale import city, pages  # noqa: E402
 from tests.scale.pages import Page  # noqa: E402
+from tests.scale.promise import Cost  # noqa: E402
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def _people() -> list[tuple[str, User]]:
     return [("admin", admin), ("viewer", viewer)]
 
 
-def _costs(role: str, user: User) -> list[pages.Cost]:
+def _costs(role: str, user: User) -> list[Cost]:
     client = pages.browser(user)
     machine = [Page("metrics", "/metrics")] if role == "admin" else []
     return [pages.cost(client, page) for page in [*pages.of_the_admin(client), *pages.of_the_api(), *machine]]

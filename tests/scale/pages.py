@@ -17,8 +17,8 @@ from django.urls import reverse
 
 from aihub_backup.core.paging import Mark
 from backups.models import Backup, BackupPart
+from tests.scale.promise import Cost
 
-QUERIES, MILLISECONDS = 30, 300  # the promise: for each page
 WARM = 5  # runs whose median counts
 API = "/api/v1/backup"
 DEEP = 500  # the page far behind
@@ -29,20 +29,6 @@ class Page(NamedTuple):
 
     name: str
     address: str
-
-
-class Cost(NamedTuple):
-    """What it took."""
-
-    name: str
-    queries: int
-    milliseconds: float
-    processor: float  # milliseconds of this process alone, whatever else the machine does
-
-    @property
-    def kept(self) -> bool:
-        """Within the promise?"""
-        return self.queries <= QUERIES and self.milliseconds <= MILLISECONDS
 
 
 def browser(user: Any) -> Client:

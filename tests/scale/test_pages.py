@@ -10,7 +10,8 @@ from django.test import Client
 
 from aihub_backup.core.models import User
 from tests.scale import city, pages
-from tests.scale.pages import QUERIES, Page
+from tests.scale.pages import Page
+from tests.scale.promise import MILLISECONDS, QUERIES, Cost
 
 pytestmark = pytest.mark.django_db
 
@@ -21,6 +22,14 @@ def browser(request: pytest.FixtureRequest, db: None) -> Client:
     city.build(city.SMALL)
     admin, viewer = city.people()
     return pages.browser(admin if request.param == "admin" else viewer)
+
+
+@pytest.mark.parametrize(
+    ("queries", "milliseconds", "kept"),
+    [(QUERIES, MILLISECONDS, True), (QUERIES + 1, 1, False), (1, MILLISECONDS + 1, False)],
+)
+def test_a_page_over_the_promise_is_told_apart(queries: int, milliseconds: float, kept: bool) -> None:
+    assert Cost("overview", queries, milliseconds, 1.0).kept is kept
 
 
 def test_no_page_of_the_admin_asks_more_than_thirty_questions(browser: Client) -> None:
