@@ -40,7 +40,10 @@ class LongList(_ChangeList):
 
 
 class ValuesFilter(FieldListFilter):
-    """The values of a column without choices, each found by a jump in the column's index; nothing else is read."""
+    """The values of a column without choices, each found by a jump in the column's index; nothing else is read.
+
+    Whoever sees the list sees them all, wherever they occur: only for words of the program (queues, actions), no names.
+    """
 
     def __init__(
         self, field: Any, request: HttpRequest, params: dict[str, list[str]], model: type[models.Model],

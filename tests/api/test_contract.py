@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
+from schemathesis import GenerationMode
 
 from aihub_backup.core.models import ApiToken, User
 from aihub_backup.core.roles import VIEWER
+from backups.api import schedules
 from tests.api.fuzzing import MODES, Fuzzer
 from tests.roles.worlds import World, person, policy, world
 
@@ -46,4 +48,16 @@ def test_every_answer_is_one_that_the_document_tells(fuzzer: Fuzzer) -> None:
     if REPORT:
         Path(REPORT).write_text(json.dumps(fuzzer.told()))
     assert not fuzzer.tally.failures, "\n\n".join(f"{key}: {words}" for key, words in fuzzer.tally.failures.items())
-    assert fuzzer.tally.cases > 500
+    assert fuzzer.tally.cases > len(MODES) * len(fuzzer.operations())
+
+
+def test_a_crash_is_found(fuzzer: Fuzzer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_given: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(schedules.Listing, "narrowed", crash)
+
+    fuzzer.fuzz(fuzzer.operations()["schedule_list"], GenerationMode.POSITIVE, 1)
+
+    assert fuzzer.tally.statuses == {500: 1}
+    assert ("schedule_list", "AssertionError") in fuzzer.tally.failures

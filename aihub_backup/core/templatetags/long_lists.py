@@ -1,4 +1,4 @@
-"""The days above a long list, from the calendar: Django would group the whole table to leave out the empty ones."""
+"""The days above a long list, from the calendar, since the first row: Django would group the whole table for them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import calendar
 from datetime import date
 from typing import Any
 
+from django.db.models import Min
 from django.template import Library
 from django.utils import formats, timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 register = Library()
-
-YEARS = 4  # before this one
 
 
 @register.inclusion_tag("admin/date_hierarchy.html")
@@ -22,7 +21,7 @@ def days(changelist: Any) -> dict[str, Any]:
     field = changelist.date_hierarchy
     year, month, day = (_number(changelist.params.get(f"{field}__{step}")) for step in ("year", "month", "day"))
     if not _real(year, month or 1, day or 1):
-        return _told(changelist, None, _recent())
+        return _told(changelist, None, _recent(_first(changelist)))
     if not month:
         return _told(changelist, (_("All dates"), {}), [_month(year, one) for one in range(1, 13)])
     if not day:
@@ -34,10 +33,18 @@ def days(changelist: Any) -> dict[str, Any]:
 Choice = tuple[str, dict[str, int] | None]
 
 
-def _recent() -> list[Choice]:
+def _first(changelist: Any) -> date:
+    """The day of the oldest row there is, one jump in an index. Of rows out of reach it tells no more than this."""
+    oldest = changelist.model._base_manager.aggregate(oldest=Min(changelist.date_hierarchy))["oldest"]
+    return timezone.localdate(oldest) if oldest else timezone.localdate()
+
+
+def _recent(first: date) -> list[Choice]:
+    """The earlier years, and the months of this one."""
     today = timezone.localdate()
-    years: list[Choice] = [(str(year), {"year": year}) for year in range(today.year - YEARS, today.year)]
-    return [*years, *(_month(today.year, month) for month in range(1, today.month + 1))]
+    years: list[Choice] = [(str(year), {"year": year}) for year in range(first.year, today.year)]
+    begin = first.month if first.year == today.year else 1
+    return [*years, *(_month(today.year, month) for month in range(begin, today.month + 1))]
 
 
 def _month(year: int, month: int) -> Choice:
