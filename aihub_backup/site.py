@@ -67,7 +67,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     user = request.user
     assert isinstance(user, User)
     rows = scope(Source.objects.filter(archived_at=None), user, "backups.view_source")
-    sources = list(rows.prefetch_related("policy", "environment"))  # few of both, so not beside every source
+    sources = list(rows.only(*protection.JUDGED).prefetch_related("policy", "environment"))  # few of both: once each
     verdicts = protection.evaluate(sources)
     lines = [Line(source, verdicts[source.pk]) for source in sources]
     lines.sort(key=lambda line: (_BY_NEED[line.verdict.standing], line.source.name))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, Exists, Max, OuterRef, Q, QuerySet, Value, When
+from django.core.cache import cache
+from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, QuerySet, Value, When
+from django.utils import timezone
 
 from aihub_backup.core.models.job import JobState
 from aihub_backup.metrics.family import Family, Labels, counter, gauge, moment
@@ -44,29 +46,42 @@ def _runs(rows: list[Source]) -> Family:
     """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
     known = {row.pk: labels(row) for row in Source.objects.select_related("environment")}
     counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
-    for source, *values, count in [*_with_data(), *_without_data()]:
+    for source, *values, count in [*_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)]:
         counts[(*known[source], *values)] += count
     counts += _missed()
     told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
     return counter("aihub_backup_runs", told, RUN, counts)
 
 
-def _with_data() -> QuerySet[BackupPart, Any]:
-    """(source, type, status, count) of those that brought a point. Nearly all of them: their jobs are not looked at."""
+def _ended(**when: Any) -> list[tuple[Any, ...]]:
+    """(source, type, status, count) of runs that ended then."""
     odd = Q(warnings_count__gt=0) | Q(errors_count__gt=0) | ~Q(item_errors=[])
-    status = Case(When(odd, then=Value("completed_with_warnings")), default=Value("completed"))
-    return _counted(BackupPart.objects.filter(data_as_of__isnull=False), status)
+    status = Case(
+        When(data_as_of__isnull=False, then=Case(
+            When(odd, then=Value("completed_with_warnings")), default=Value("completed"))),
+        When(job__state=JobState.CANCELLED, then=Value("cancelled")),
+        default=Value("failed"), output_field=CharField(),
+    )  # fmt: skip
+    ended = BackupPart.objects.filter(**when).exclude(state__in=ACTIVE).annotate(status=status)
+    return list(ended.values_list("source", "backup__type", "status").annotate(count=Count("*")).order_by())
 
 
-def _without_data() -> QuerySet[BackupPart, Any]:
-    """The same of the others."""
-    status = Case(When(job__state=JobState.CANCELLED, then=Value("cancelled")), default=Value("failed"))
-    return _counted(BackupPart.objects.filter(data_as_of=None), status)
+def _long_ended() -> list[tuple[Any, ...]]:
+    """Before yesterday. Such a run never changes, so the same number of them ended the same way: they are counted by
+    status again only when there are more or fewer of them than the last time."""
+    until = _settled()
+    key = f"metrics:runs:{until:%Y-%m-%d}:{BackupPart.objects.filter(finished_at__lt=until).count()}"
+    found: list[tuple[Any, ...]] | None = cache.get(key)
+    if found is None:
+        found = _ended(finished_at__lt=until)
+        cache.set(key, found, timeout=2 * 86_400)
+    return found
 
 
-def _counted(parts: QuerySet[BackupPart], status: Case) -> QuerySet[BackupPart, Any]:
-    ended = parts.exclude(state__in=ACTIVE).annotate(status=status)
-    return ended.values_list("source", "backup__type", "status").annotate(count=Count("*")).order_by()
+def _settled() -> datetime:
+    """Yesterday's midnight: whoever writes down an end now does not write one before it."""
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=1)
 
 
 def _missed() -> Counter[Labels]:

@@ -97,6 +97,10 @@ class Verdict:
         return next((one.sentence for one in self.findings if one.standing == self.standing), "")
 
 
+# What is read of a source that is judged: lists of a thousand need no more of those that they do not show.
+JUDGED = ("name", "environment", "policy", "enabled", "archived_at", "holds_console")
+
+
 def evaluate(sources: Sequence[Source], now: datetime | None = None) -> dict[UUID, Verdict]:
     """The verdict of each source, in a fixed number of queries however many there are. Policies should be fetched."""
     keys, moment = [source.pk for source in sources], now or timezone.now()
