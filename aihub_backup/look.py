@@ -123,6 +123,12 @@ UNFOLD: dict[str, Any] = {
             "900": "oklch(35% .09 246)", "950": "oklch(27% .065 247)",
         },
     },
+    "ACCOUNT": {
+        "navigation": [
+            {"title": _("Change password"), "link": reverse_lazy("admin:password_change")},
+            {"title": _("Second factor"), "link": reverse_lazy("mfa_index")},
+        ]
+    },
     "SIDEBAR": {"show_search": False, "command_search": True, "navigation": NAVIGATION},
     "DASHBOARD_CALLBACK": "aihub_backup.site.dashboard",
 }  # fmt: skip

@@ -19,7 +19,7 @@ from aihub_backup.core.access import scope
 from aihub_backup.core.models import Node, User
 from backups.admin import charts
 from backups.admin.places import seen_points
-from backups.models import Backup, BackupPart, Repository, Schedule, Source, Verification
+from backups.models import Backup, BackupPart, Repository, Schedule, Source, Storage, Verification
 from backups.models.backup import BACKUP_ACTIVE
 from backups.models.verification import VERIFICATION_ACTIVE
 from backups.services import backups, protection, schedules, strips, usage
@@ -78,6 +78,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(rows, judged),
         "together": charts.strip(strips.whole(rows)) if sources else "",
         "working": _working(user), "next": _next(user), "nodes": _nodes(user), "repositories": _repositories(request),
+        "steps": [] if any(line.verdict.point for line in lines) else _steps(user),
     }  # fmt: skip
 
 
@@ -138,6 +139,24 @@ def _verified(judged: Sequence[Line]) -> tuple[str, str]:
     """How many sources had a check that found nothing wrong."""
     passed = sum(line.verdict.checked is not None and line.verdict.checked.state == "passed" for line in judged)
     return f"{passed} / {len(judged)}", _("sources whose newest verification passed")
+
+
+def _steps(user: User) -> list[tuple[str, str, bool]]:
+    """(words, address, done): the way to the first backup, for whoever may go it."""
+    if not user.has_perm("backups.add_storage"):
+        return []
+    known = [
+        (_("Say where backups go: add a storage"), "storage", Storage.objects.exists()),
+        (_("Make a repository in it and prove its recovery kit"), "repository", _settled()),
+        (_("Say what is protected: add a source"), "source", Source.objects.filter(own_protection=None).exists()),
+        (_("Open the source and press “Back up now”"), "source", False),
+    ]
+    return [(words, reverse(f"admin:backups_{name}_changelist"), done) for words, name, done in known]
+
+
+def _settled() -> bool:
+    """Is there a repository that takes backups?"""
+    return any(row.kit_settled for row in Repository.objects.all())
 
 
 # --- what is going on -----------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ HANDLERS = {
     "verification": "backups.services.verifications.VerificationHandler",
     "own-protection": "backups.services.console.ProtectHandler",
     "backup-forget": "backups.services.deletion.ForgetHandler",
+    "backup-hold": "backups.services.holds.HoldHandler",
+    "repository-adopt": "backups.services.adopting.AdoptHandler",
 }
 
 

@@ -39,6 +39,7 @@ BY_STATUS = {
 BY_CODE = {
     "not-restorable": Exit.DAMAGED,
     "tampered": Exit.DAMAGED,
+    "wrong-secret": Exit.PERMISSION,
 }
 
 

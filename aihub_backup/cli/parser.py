@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("back real data up, verify and recover it through the whole product, and compare", "demo:main"),
     "up": ("run the console here: web, workers and scheduler", "up:main"),
     "storage": ("add and list places for backups", "protect:storage"),
-    "repository": ("create, prove and list repositories", "protect:repository"),
+    "repository": ("create, adopt, prove and list repositories", "protect:repository"),
     "source": ("add and list what is protected", "protect:source"),
     "schedule": ("add, list, run, enable, disable and remove schedules", "schedule:main"),
     "backup": ("run, list, show, verify and cancel backups", "backup:main"),

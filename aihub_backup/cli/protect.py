@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import getpass
 import json
 import os
@@ -10,12 +11,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
-from aihub_backup.cli import console, output
+from aihub_backup.cli import console, output, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, pair, verb
 from aihub_backup.provisioning import kits
 
 Deed = Callable[[argparse.Namespace], int]
+
+_QUESTIONS = {"recovery-code": "Recovery code: ", "passphrase": "Passphrase: "}
 
 
 def storage(words: Sequence[str]) -> int:
@@ -34,9 +37,18 @@ def repository(words: Sequence[str]) -> int:
     create.add_argument("--storage", required=True, metavar="NAME")
     create.add_argument("--kit", metavar="FILE", help="write the recovery kit there instead of showing it")
     create.add_argument("--waive-kit", action="store_true", help="accept backups though nobody proved the kit")
+    adopt = verb(verbs, "adopt", "take over a repository that is there already (asks for its secret, or reads stdin)")
+    adopt.add_argument("name", nargs="?", default="", help="its name here (default: the one it had)")
+    adopt.add_argument("--storage", required=True, metavar="NAME")
+    adopt.add_argument(
+        "--secret", choices=tuple(_QUESTIONS), default="recovery-code", help="which one is asked for (the kit's code)"
+    )
+    adopt.add_argument("--keyfile", metavar="FILE", help="a keyfile instead of a secret that is asked for")
+    adopt.add_argument("--take-over", action="store_true", help="though another console wrote within the last hour")
+    waiting.add_options(adopt)
     verb(verbs, "prove", "show that the printed recovery code opens it (asks, or reads stdin)").add_argument("name")
     verb(verbs, "list", "all repositories")
-    return _do(parser, words, {"create": _create, "prove": _prove, "list": _list_repositories})
+    return _do(parser, words, {"adopt": _adopt, "create": _create, "prove": _prove, "list": _list_repositories})
 
 
 def source(words: Sequence[str]) -> int:
@@ -142,6 +154,54 @@ def _hand_over(options: argparse.Namespace, kit: Any, *, in_file: bool) -> None:
         output.result(f"the repository “{options.name}” is made" if in_file else kit.text)
 
 
+def _adopt(options: argparse.Namespace) -> int:
+    from backups.models import Repository, Storage
+    from backups.services import adopting, lookup
+
+    place = lookup.find(Storage.objects.all(), options.storage)
+    ours = Repository.objects.filter(storage=place).exclude(state="creating").exists()
+    row, job = adopting.adopt(
+        place, None if ours else _opening(options), by=console.actor(), name=options.name, take_over=options.take_over
+    )
+    if options.wait:
+        waiting.until_ended(f"the adoption of “{row}”", lambda: _look_at(job), options.timeout)
+    return _tell_adoption(options, row, job)
+
+
+def _opening(options: argparse.Namespace) -> Any:
+    """The secret, from a file or from the keyboard."""
+    from backups.services import adopting
+
+    if options.keyfile:
+        return adopting.key(keyfile=base64.b64encode(_bytes(options.keyfile)).decode())
+    name = options.secret.replace("-", "_")
+    return adopting.key(**{name: _asked(_QUESTIONS[options.secret])})
+
+
+def _look_at(job: Any) -> tuple[bool, str, dict[str, Any]]:
+    job.refresh_from_db()
+    return job.finished, job.state, dict(job.progress)
+
+
+def _tell_adoption(options: argparse.Namespace, row: Any, job: Any) -> int:
+    told = {"id": str(row.pk), "name": row.name, "repository_id": row.engine_id, "state": job.state, **job.progress}
+    if options.json:
+        output.result_json({**told, **({"error": job.error_message} if job.error_message else {})})
+    elif job.state == "completed":
+        new = job.progress.get("new", {})
+        output.result(
+            f"“{row}” is adopted: {told.get('points', 0)} recovery points, {new.get('backups', 0)} new backups,"
+            f" {new.get('sources', 0)} new sources (paused until they were tested)"
+        )
+    else:
+        output.result(f"the adoption of “{row}” is {job.state}. {job.error_message}".rstrip())
+    for sentence in job.progress.get("damaged", ()):
+        output.complain(sentence)
+    if job.state == "failed":
+        return Exit.FAILED
+    return Exit.WARNINGS if job.progress.get("damaged_count") else Exit.OK
+
+
 def _prove(options: argparse.Namespace) -> int:
     from backups.models import Repository
     from backups.services import lookup, repositories
@@ -208,9 +268,13 @@ def _typed(value: str, wanted: object) -> object:
 
 
 def _content(path: str) -> str:
+    return _bytes(path).decode().rstrip("\n")
+
+
+def _bytes(path: str) -> bytes:
     try:
-        with open(path) as file:
-            return file.read().rstrip("\n")
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise CommandFailed(f"{path} cannot be read: {error.strerror}.", Exit.USAGE) from None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.models import User
 
@@ -28,4 +30,5 @@ class OneTimePasswordMiddleware:
         due = isinstance(user, User) and user.password_expired
         if not due or (match is not None and match.view_name in OPEN):
             return None
+        messages.warning(request, _("This password was good for one sign-in: choose your own; then the console opens."))
         return HttpResponseRedirect(reverse("admin:password_change"))

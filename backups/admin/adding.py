@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
@@ -12,7 +12,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters
 
 from aihub_backup.core.audit import Actor
@@ -22,6 +25,7 @@ from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.admin.deeds import Ask, DeedAdmin
 from backups.admin.forms import OptionsForm, refuse
 
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 TRY = "try"  # the button that tries out and stores nothing
 
 
@@ -141,6 +145,26 @@ class KindAdmin(AddingAdmin):
 
     # --- changing the options ---
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Kind and options in words."""
+        words = {"kind": "kind_in_words", "options": "options_in_words"}
+        return [words.get(name, name) for name in super().get_fields(request, obj)]
+
+    @admin.display(description=gettext_lazy("kind"))
+    def kind_in_words(self, row: Any) -> str:
+        """Its label."""
+        return _(self.table.label(row.kind))
+
+    @admin.display(description=gettext_lazy("Settings"))
+    def options_in_words(self, row: Any) -> SafeString:
+        """Each with its label; as they are stored where the kind is gone."""
+        try:
+            labels = {name: _(facts["title"]) for name, facts in self.table.schema(row.kind)["properties"].items()}
+        except Failure:
+            labels = {}
+        told = ((labels.get(name, name), _value(value)) for name, value in row.options.items() if value not in NOTHING)
+        return format_html_join("", '<div>{}: <span class="mono">{}</span></div>', told)
+
     def get_urls(self) -> list[URLPattern]:
         """The options have a page of their own."""
         view = self.admin_site.admin_view(self.options_page)
@@ -176,6 +200,12 @@ def settings_of(ask: Ask) -> HttpResponse:
     """The deed that leads to the page of the options."""
     name = ask.row._meta.model_name
     return HttpResponseRedirect(reverse(f"admin:backups_{name}_options", args=[ask.row.pk]))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _told(sentence: str) -> str:

@@ -10,6 +10,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin as UnfoldAdmin
 from unfold.admin import TabularInline as UnfoldInline
 
@@ -18,6 +19,7 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.long_lists import LongList
 from aihub_backup.core.scoped_admin import ScopedAdmin
+from backups.admin.forms import Pairs
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -36,6 +38,8 @@ class PreparedList(LongList):
     def get_results(self, request: HttpRequest) -> None:
         """The rows of this page."""
         super().get_results(request)
+        if not self.query and not self.has_active_filters:  # “show all” leads nowhere where all is shown
+            self.full_result_count = self.result_count
         self.result_list = self.model_admin.prepared(request, list(self.result_list))  # type: ignore[attr-defined]
 
 
@@ -66,9 +70,16 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
         raise NotImplementedError
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Every column but secrets and ids, in the model's order."""
+        """Every column but secrets and ids, in the model's order; of what is only shown, what says something."""
         unseen = self.hidden if self.sees_names(request, obj) else (*self.hidden, *self.telling)
-        return [field.name for field in self._shown() if field.name not in unseen]
+        names = [field.name for field in self._shown() if field.name not in unseen]
+        return [name for name in names if obj is None or name in self.editable or _told(obj, name)]
+
+    def formfield_for_dbfield(self, db_field: models.Field[Any, Any], request: HttpRequest, **more: Any) -> Any:
+        """Tags are lines of name=value, as on the pages that add something."""
+        if db_field.name == "tags":
+            return Pairs(required=False, label=capfirst(db_field.verbose_name), help_text=db_field.help_text)
+        return super().formfield_for_dbfield(db_field, request, **more)
 
     def sees_names(self, request: HttpRequest, obj: Any) -> bool:
         """May the person see the names of what is inside backups on this row's page?"""
@@ -110,6 +121,10 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
         for field in self.model._meta.concrete_fields:
             if not field.primary_key and field.name != "secrets":
                 yield field
+
+
+def _told(row: Any, name: str) -> bool:
+    return getattr(row, name) not in (None, "", [], {})
 
 
 class AddableAdmin(ServiceAdmin):

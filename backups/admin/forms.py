@@ -32,6 +32,10 @@ class Pairs(forms.CharField):
 
     widget = forms.Textarea(attrs=_MONO)
 
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compared as mappings: no line at all is an empty one."""
+        return bool(dict(initial or {}) != self.to_python(data))
+
     def prepare_value(self, value: Any) -> Any:
         """The mapping as lines."""
         return "\n".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, Mapping) else value

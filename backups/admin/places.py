@@ -17,7 +17,8 @@ from aihub_backup.core import showing
 from aihub_backup.core.access import covers, scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
-from backups.admin.adding import AddingAdmin, KindAdmin, settings_of
+from backups.admin.adding import KindAdmin, settings_of
+from backups.admin.adopting import ADD, AdoptingAdmin, reads, stop
 from backups.admin.deeds import Ask, Deed, must_hold
 from backups.admin.wishes import RepositoryForm, StorageForm
 from backups.kinds import STORAGES
@@ -26,6 +27,15 @@ from backups.services import repositories, storages, usage
 from backups.services.usage import Usage
 
 CHANGE = "backups.change_repository"
+FOUND_OUT = {  # what a test of a storage finds out (engine.store.Capabilities)
+    "across_processes": gettext_lazy("Several processes may write at once"),
+    "durable": gettext_lazy("What is written survives a power cut"),
+    "overwrite_refused": gettext_lazy("Overwriting is refused"),
+    "writable": gettext_lazy("Can be written to"),
+    "parallel": gettext_lazy("Transfers at once"),
+    "free_bytes": gettext_lazy("Free space"),
+    "free_objects": gettext_lazy("Room for so many objects"),
+}
 CODE_BY_HAND = "____-____-____-____-____-____-____-____"  # it is stored nowhere, so it cannot be printed again
 
 
@@ -82,6 +92,7 @@ class StorageAdmin(UsageColumns, KindAdmin):
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "site")
     editable = ("name", "site", "environment", "enabled")
+    hidden = ("capabilities",)  # told above, in words
     empty_words = gettext_lazy("Backups need a place: a directory, a bucket. Press “+” and choose its kind.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("test", gettext_lazy("Test connection"), "network_check", "backups.change_storage", _test),
@@ -165,7 +176,7 @@ def _what_acceptance_means(row: Repository) -> str:
 
 
 @admin.register(Repository)
-class RepositoryAdmin(UsageColumns, AddingAdmin):
+class RepositoryAdmin(UsageColumns, AdoptingAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
     heading = gettext_lazy("Make a repository")
@@ -182,6 +193,7 @@ class RepositoryAdmin(UsageColumns, AddingAdmin):
              _what_a_waiver_means, danger=True),
         Deed("accept", gettext_lazy("Accept the changed history"), "gavel", CHANGE, _accept,
              lambda row: row.state == RepositoryState.TAMPERED, _what_acceptance_means, danger=True),
+        Deed("stop", gettext_lazy("Stop reading the log"), "cancel", ADD, stop, reads),
     )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -261,4 +273,4 @@ def _told(name: str, value: object) -> object:
 
 
 def _spoken(name: str) -> str:
-    return name.replace("_", " ")
+    return str(FOUND_OUT.get(name, name.replace("_", " ")))

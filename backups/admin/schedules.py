@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -11,6 +12,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.dateformat import format as date_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timeuntil
@@ -162,10 +164,11 @@ def _told(schedule: Schedule, count: int) -> list[str]:
     """Absolute first, relative second: the reader's clock may be another one."""
     now = timezone.now()
     moments = schedules.next_runs(schedule, count)
-    return [
-        f"{at.astimezone(schedule.zone):%a %Y-%m-%d %H:%M %Z} ({gettext('in %(time)s') % {'time': timeuntil(at, now)}})"
-        for at in moments
-    ]
+    return [f"{date_format(at.astimezone(schedule.zone), 'D Y-m-d H:i T')} ({_until(at, now)})" for at in moments]
+
+
+def _until(at: datetime, now: datetime) -> str:
+    return gettext("in %(time)s") % {"time": timeuntil(at, now)}
 
 
 def _lines(lines: list[str]) -> SafeString:

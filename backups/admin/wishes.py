@@ -16,7 +16,7 @@ from backups.admin.forms import OptionsForm, Pairs
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Policy, Repository, RepositoryState, Site, Storage
 from backups.models.repository import Codec
-from backups.services import placing
+from backups.services import adopting, placing
 
 _FIELD = {"class": "field"}
 
@@ -61,7 +61,13 @@ class PlacedForm(OptionsForm):
         if not field.required:
             field.empty_label = _("the first one: “%(name)s”") % {"name": placing.DEFAULT_ENVIRONMENT}
         elif places.count() == 1:
-            field.initial = places.get()
+            # A page that was opened before the first one was made names none, and means this one.
+            field.initial, field.required = places.get(), False
+
+    def clean_environment(self) -> Environment | None:
+        """The chosen one, or the only one within reach."""
+        chosen: Environment | None = self.cleaned_data["environment"]
+        return chosen or self.fields["environment"].initial
 
     def words(self) -> dict[str, Any]:
         """What the service's `draft` takes beside name, kind and options."""
@@ -166,6 +172,49 @@ class RepositoryForm(forms.Form):
     def around(self) -> list[forms.BoundField]:
         """All of them."""
         return list(self)
+
+
+class AdoptForm(forms.Form):
+    """A repository that is there already: where it is, and one secret that opens it."""
+
+    storage = _choice(
+        gettext_lazy("Storage"), gettext_lazy("choose one"),
+        gettext_lazy("The place it lies in. One of ours is brought up to date, and needs no secret."),
+    )  # fmt: skip
+    name = forms.CharField(
+        required=False, label=gettext_lazy("Name"), max_length=100, widget=forms.TextInput(attrs=_FIELD),
+        help_text=gettext_lazy("Empty: the one it had."),
+    )  # fmt: skip
+    recovery_code = forms.CharField(
+        required=False, label=gettext_lazy("Recovery code"), max_length=500,
+        widget=forms.PasswordInput(attrs={**_FIELD, "autocomplete": "off"}),
+        help_text=gettext_lazy("The printed one of its recovery kit."),
+    )  # fmt: skip
+    passphrase = forms.CharField(
+        required=False, strip=False, max_length=1000, label=gettext_lazy("Passphrase"),
+        widget=forms.PasswordInput(attrs={**_FIELD, "autocomplete": "off"}),
+        help_text=gettext_lazy("Instead of the recovery code, where the repository has one."),
+    )  # fmt: skip
+    take_over = forms.BooleanField(
+        required=False, label=gettext_lazy("Take it over"),
+        help_text=gettext_lazy("Another console that may still be at work can only read it from then on."),
+    )  # fmt: skip
+
+    def __init__(self, request: HttpRequest, data: Any = None) -> None:
+        super().__init__(data)
+        offer(self, "storage", scope(Storage.objects.all(), request.user, "backups.add_repository"))
+        self.fields["storage"].required = True
+
+    @property
+    def around(self) -> list[forms.BoundField]:
+        """All of them."""
+        return list(self)
+
+    def words(self) -> dict[str, Any]:
+        """What the service's `adopt` takes."""
+        given = self.cleaned_data
+        secret = adopting.key(recovery_code=given["recovery_code"], passphrase=given["passphrase"])
+        return {"secret": secret, **{name: given[name] for name in ("storage", "name", "take_over")}}
 
 
 def offer(form: forms.Form, name: str, rows: QuerySet[Any]) -> None:

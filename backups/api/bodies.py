@@ -243,6 +243,19 @@ class CreateRepository(Body):
     passphrase = Text(max_length=1000, default="", allow_blank=True, write_only=True, trim_whitespace=False)
 
 
+class AdoptRepository(Body):
+    """A repository that is there already, and one secret that opens it."""
+
+    storage = Named(STORAGE)
+    name = Text(max_length=100, default="", allow_blank=True, help_text="Absent: the one it had.")
+    recovery_code = Text(max_length=500, default="", allow_blank=True, write_only=True)
+    passphrase = Text(max_length=1000, default="", allow_blank=True, write_only=True, trim_whitespace=False)
+    keyfile = Text(max_length=10_000, default="", allow_blank=True, write_only=True, help_text="In base64.")
+    take_over = Flag(
+        default=False, help_text="Though another console wrote within the last hour; from then on it can only read."
+    )
+
+
 class ProveKit(Body):
     """The printed recovery code."""
 

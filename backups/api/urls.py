@@ -1,7 +1,7 @@
 """This app's part of the API, below /api/v1/backup/. A backup's id is a UUID, so it never hides a word."""
 
 from aihub_backup.core.api.routes import routes
-from backups.api import backups, holds, inside, places, schedules, sources
+from backups.api import adoptions, backups, holds, inside, places, schedules, sources
 
 urlpatterns = routes(
     ("create", backups.Create, "backup-create"),
@@ -15,10 +15,13 @@ urlpatterns = routes(
     ("storages/<str:reference>", places.OneStorage, "storage"),
     ("storages/<str:reference>/test", places.TestStorage, "storage-test"),
     ("repositories", places.Repositories, "repositories"),
+    ("repositories/adopt", adoptions.Adopt, "repository-adopt"),
     ("repositories/<str:reference>", places.OneRepository, "repository"),
     ("repositories/<str:reference>/prove-kit", places.ProveKit, "repository-prove-kit"),
     ("repositories/<str:reference>/waive-kit", places.WaiveKit, "repository-waive-kit"),
     ("repositories/<str:reference>/accept-history", places.AcceptHistory, "repository-accept-history"),
+    ("repositories/<str:reference>/adoption", adoptions.Adoption, "repository-adoption"),
+    ("repositories/<str:reference>/adoption/cancel", adoptions.CancelAdoption, "repository-adoption-cancel"),
     ("sources", sources.Sources, "sources"),
     ("sources/<str:reference>", sources.OneSource, "source"),
     ("sources/<str:reference>/test", sources.TestSource, "source-test"),

@@ -95,6 +95,10 @@ class Tampered(EngineError):
         self.name = name  # of a record that is gone
 
 
+class TakenOver(EngineError):
+    """Another console writes this repository now; the one that asks may only read it."""
+
+
 class SnapshotMissing(EngineError):
     """No live snapshot has this id."""
 

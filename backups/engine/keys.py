@@ -202,6 +202,7 @@ class KeyObjects:
         self.slots: dict[str, dict[str, Any]] = {}
         self.rings: dict[str, dict[str, Any]] = {}
         self.damaged: dict[str, ObjectDamaged] = {}
+        self.opened = ""  # name of the slot that unlock() went through
         found = {name: facts for name, _ in store.list("keys/") if (facts := self._parsed(name, store.get(name)))}
         self.repository_id = _whose(found.values(), expected)
         for name, facts in found.items():
@@ -222,9 +223,14 @@ class KeyObjects:
 
         Raises WrongSecret (slots intact, none opens) or ObjectDamaged (what could have opened is broken).
         """
+        self.opened, ring_key = self.ring_key(secret)
+        return self._ring(ring_key)
+
+    def ring_key(self, secret: Secret) -> tuple[str, bytes]:
+        """(name of the slot that this secret opens, the key that lies in it). Raises what `unlock` raises."""
         for name, slot in list(self.slots.items()):
             if slot["kind"] == secret.kind and (ring_key := self._try(name, slot, secret)) is not None:
-                return self._ring(ring_key)
+                return name, ring_key
         if self.damaged and not self._has_slot_for(secret):
             raise next(iter(self.damaged.values()))
         raise WrongSecret(self._why(secret))
@@ -308,3 +314,17 @@ def write_keys(
     for name, blob in zip(names, blobs, strict=True):
         store.put(name, blob)
     return names
+
+
+def add_slot(store: ObjectStore, repository_id: bytes, known: Secret, secret: Secret, label: str) -> str:
+    """Put a slot for one more secret beside that of a known one; its name. One that opens already keeps its slot.
+
+    It counts once a log record lists it among the keys. Raises what `KeyObjects.unlock` raises of the known one.
+    """
+    keys = KeyObjects(store, repository_id)
+    with suppress(WrongSecret):
+        return keys.ring_key(secret)[0]
+    slot = seal_slot(repository_id, keys.ring_key(known)[1], secret, label)
+    name = fmt.key_name(fmt.sha256(slot))
+    store.put(name, slot)
+    return name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,11 @@ import msgpack
 
 from backups.engine import format as fmt
 from backups.engine.envelope import METADATA, Opened, Sealer
-from backups.engine.errors import EngineError, ObjectDamaged, ObjectMissing, SnapshotMissing, Tampered
+from backups.engine.errors import EngineError, ObjectDamaged, ObjectMissing, SnapshotMissing, TakenOver, Tampered
 from backups.engine.format import ObjectType, SectionKind
 from backups.engine.store import ObjectStore
+
+ADOPT = "adopt"  # the kind of the record by which a console makes a repository its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +64,59 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One log record: its name, its kind (snapshot, forget, console, mark, sweep, checkpoint), parents and body."""
+    """One log record: its name, its kind (snapshot, forget, hold, adopt, console, mark, sweep, checkpoint), parents,
+    body, when (Unix seconds) and by whom it was written."""
 
     name: str
     kind: str
     parents: tuple[str, ...]
     body: Mapping[str, Any]
+    time: float = 0.0
+    writer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seq(self) -> int:
         return fmt.record_seq(self.name)
 
 
-class Log:
-    """The log as far as it has been read. refresh() reads on; append() is the commit."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How far a log is read. Bytes expected are those of all records, until a checkpoint says that fewer are enough."""
 
-    def __init__(self, store: ObjectStore, sealer: Sealer, writer: Mapping[str, Any]) -> None:
-        self._store, self._sealer, self._writer = store, sealer, dict(writer)
+    records: int
+    bytes: int
+    bytes_expected: int
+
+
+def _silent(_read: Read) -> None:
+    """Nobody wants to know."""
+
+
+class Log:
+    """The log as far as it has been read. refresh() reads on; append() is the commit.
+
+    writer stands in every record; `slot` in it names the key slot a console opens the repository with, which is what
+    tells consoles apart: where another console has adopted the repository, one with a slot writes no more.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        sealer: Sealer,
+        writer: Mapping[str, Any],
+        reading: Callable[[Read], None] = _silent,
+    ) -> None:
+        self._store, self._sealer, self._writer, self._reading = store, sealer, dict(writer), reading
+        self._sizes: dict[str, int] = {}
         self._names: set[str] = set()
         self._read: dict[str, Record] = {}
         self._covered: set[str] = set()  # not read, because a checkpoint repeats what they said
         self.live: dict[str, Snapshot] = {}
         self.keys: tuple[str, ...] = ()  # key objects that must exist
         self.config: bytes = b""  # copy of the config object
+        self.forgotten: dict[str, tuple[Snapshot, float]] = {}  # those whose records were read; when (Unix seconds)
+        self.holds: dict[str, Mapping[str, Any]] = {}  # id of a backup → the last word about its hold
+        self.owner: Mapping[str, Any] = {}  # the console that adopted it last: {"slot", "console", "time"}
         self.console = ""  # name of the newest record of that kind that records or checkpoints tell of
         self.blocked = ""  # why nothing may be written
         self.damaged: list[ObjectDamaged] = []
@@ -105,9 +137,20 @@ class Log:
         """Names of the records that a checkpoint covers."""
         return self._covered
 
+    @property
+    def newest(self) -> Record | None:
+        """The last record that was read."""
+        return self._read[max(self._read)] if self._read else None
+
+    @property
+    def gone(self) -> Collection[str]:
+        """Ids of everything that was ever forgotten."""
+        return self._forgotten()
+
     def refresh(self, anchors: Iterable[str] = ()) -> None:
         """Read what is new. Raises Tampered when an anchor, a name seen earlier, is gone."""
-        listed = {info.name for info in self._store.list("log/")}
+        self._sizes = {info.name: info.size for info in self._store.list("log/")}
+        listed = self._sizes.keys()
         self._names = set(filter(fmt.is_record_name, listed))
         for anchor in (*anchors, *self._read, *self._covered):
             if anchor not in self._names:
@@ -133,6 +176,16 @@ class Log:
             raise SnapshotMissing(f"{what} with {prefix!r}. List them to see the ids.")
         return found[0]
 
+    def must_be_ours(self) -> None:
+        """Raise TakenOver when another console has adopted the repository. People's own secrets are never shut out."""
+        own, owner = self._writer.get("slot"), self.owner.get("slot")
+        if own and owner and own != owner:
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(float(self.owner.get("time", 0))))
+            raise TakenOver(
+                f"The console {self.owner.get('console', '')} took this repository over on {when}; this one may only"
+                " read it. To write here again, adopt it once more and take it over."
+            )
+
     def append(self, kind: str, body: Mapping[str, Any]) -> Record:
         """Put one record behind all leaves there are now; returns once it is durable."""
         self.refresh()
@@ -141,26 +194,24 @@ class Log:
     def _put(self, kind: str, body: Mapping[str, Any]) -> Record:
         if self.blocked:
             raise Tampered(self.blocked)
-        leaves, seq = self.leaves, self._next_seq()
-        raw = msgpack.packb(
-            {
-                "kind": kind,
-                "seq": seq,
-                "parents": leaves,
-                "time": time.time(),
-                "writer": self._writer,
-                "body": dict(body),
-            }
-        )
-        envelope = self._sealer.new(ObjectType.RECORD)
-        envelope.add(SectionKind.RECORD, raw, METADATA)
-        data = envelope.finish({}, METADATA)
-        record = Record(fmt.record_name(seq, fmt.sha256(data)), kind, tuple(leaves), dict(body))
+        if kind != ADOPT:
+            self.must_be_ours()
+        record, data = self._sealed(kind, body, self._next_seq(), self.leaves)
         self._store.put(record.name, data)
         self._names.add(record.name)
         self._read[record.name] = record
         self._apply()
         return record
+
+    def _sealed(self, kind: str, body: Mapping[str, Any], seq: int, parents: list[str]) -> tuple[Record, bytes]:
+        """The record, and the bytes of its object."""
+        now = time.time()
+        row = {"kind": kind, "seq": seq, "parents": parents, "time": now, "writer": self._writer, "body": dict(body)}
+        envelope = self._sealer.new(ObjectType.RECORD)
+        envelope.add(SectionKind.RECORD, msgpack.packb(row), METADATA)
+        data = envelope.finish({}, METADATA)
+        name = fmt.record_name(seq, fmt.sha256(data))
+        return Record(name, kind, tuple(parents), dict(body), now, self._writer), data
 
     def _next_seq(self) -> int:
         """Behind every record that proved to be one: a name alone, which anybody may have put, counts for nothing."""
@@ -191,6 +242,8 @@ class Log:
             "keys": list(keys) or list(self.keys),
             "live": [{**s.pack(), "record": s.record} for s in self.live.values()],
             "forgotten": sorted(self._forgotten()),
+            "holds": self.holds,
+            "owner": dict(self.owner),
             "console": self.console,
             "covers": covers(self._names, self._next_seq()),
         }
@@ -205,16 +258,20 @@ class Log:
         row = msgpack.unpackb(opened.section(opened.sections[0]), strict_map_key=False)
         if row["seq"] != fmt.record_seq(name):
             raise ObjectDamaged(name, "it was written under another sequence number")
-        return Record(name, row["kind"], tuple(row["parents"]), row["body"])
+        writer = row.get("writer") or {}
+        return Record(name, row["kind"], tuple(row["parents"]), row["body"], float(row.get("time", 0)), writer)
 
     def _read_tail(self) -> None:
         """Read new records from the newest down to a checkpoint that covers the rest; all when there is none."""
         new = sorted(self._names - self._read.keys() - self._covered, reverse=True)
-        covered_below = -1
-        for name in new:
+        covered_below, done, expected = -1, 0, sum(self._sizes[name] for name in new)
+        for count, name in enumerate(new, 1):
             if fmt.record_seq(name) < covered_below:
+                self._reading(Read(count - 1, done, done))
                 break
             record = self._try_read(name)
+            done += self._sizes[name]
+            self._reading(Read(count, done, expected))
             if record and record.kind == "checkpoint" and covers(self._names, record.seq) == record.body["covers"]:
                 covered_below = record.seq  # another writer's record of the same number is not covered
         self._covered.update(name for name in new if fmt.record_seq(name) < covered_below)
@@ -232,7 +289,7 @@ class Log:
     def _apply(self) -> None:
         """The live set: what checkpoints and snapshot records bring, less everything that was ever forgotten."""
         live: dict[str, Snapshot] = {}
-        consoles = {""}
+        consoles, when = {""}, dict[str, float]()
         for record in sorted(self._read.values(), key=lambda r: r.name):
             if record.kind == "snapshot":
                 live[record.body["id"]] = Snapshot.unpack(record.body, record.name)
@@ -240,13 +297,20 @@ class Log:
                 live.update({row["id"]: Snapshot.unpack(row, row["record"]) for row in record.body["live"]})
                 self.config, self.keys = record.body["config"], tuple(record.body["keys"])
                 consoles.add(record.body.get("console", ""))
+                self.owner = record.body.get("owner") or self.owner
             elif record.kind == "console":
                 consoles.add(record.name)
+            elif record.kind == ADOPT:
+                self.owner = {name: record.body[name] for name in ("slot", "console", "time")}
+            elif record.kind == "forget":
+                when.update(dict.fromkeys(record.body.get("forget", ()), record.time))
+            self.holds.update(record.body.get("holds", {}))
             if "keys" in record.body:
                 self.keys = tuple(record.body["keys"])
         self.console = max(consoles)
         gone = self._forgotten()
         self.live = {key: s for key, s in live.items() if key not in gone}
+        self.forgotten = {key: (s, when.get(key, s.time)) for key, s in live.items() if key in gone}
 
     def _forgotten(self) -> set[str]:
         bodies = [r.body for r in self._read.values()]

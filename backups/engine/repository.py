@@ -8,8 +8,9 @@ import json
 import os
 import socket
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +33,8 @@ from backups.engine.errors import (
     Tampered,
 )
 from backups.engine.index import BlobIndex, Location
-from backups.engine.keys import KeyObjects, KeyRing, Secret, write_keys
-from backups.engine.log import Log, Snapshot
+from backups.engine.keys import RINGS, KeyObjects, KeyRing, Secret, add_slot, write_keys
+from backups.engine.log import ADOPT, Log, Read, Snapshot
 from backups.engine.store import ObjectStore, Place
 
 LEFTOVERS = 64  # objects a killed create() can leave: key slots, ring, first record
@@ -80,11 +81,23 @@ class Config:
 class Repository:
     """An opened repository. Not shared between threads; after a fork call forked() in the child."""
 
-    def __init__(self, store: ObjectStore, config: Config, ring: KeyRing, cache: Path | None, console: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        config: Config,
+        ring: KeyRing,
+        cache: Path | None,
+        console: str,
+        slot: str = "",
+        reading: Callable[[Read], None] = lambda _read: None,
+    ) -> None:
+        """slot: name of the key slot, where it is a console's own."""
         self.store, self.config, self.ring = store, config, ring
         self.sealer = Sealer(config.id, ring)
         self.cache = cache / config.id.hex() if cache else None
-        self.log = Log(store, self.sealer, {"console": console, "host": socket.gethostname()})
+        self.console, self.slot = console, slot
+        writer = {"console": console, "host": socket.gethostname(), **({"slot": slot} if slot else {})}
+        self.log = Log(store, self.sealer, writer, reading)
         self.index = BlobIndex(self.cache)
         self._synced = False
         self._frames: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
@@ -111,7 +124,7 @@ class Repository:
         config = Config(os.urandom(16), fmt.FORMAT, now, (fmt.CHUNK_MIN, fmt.CHUNK_AVERAGE, fmt.CHUNK_MAX))
         ring = KeyRing.generate()
         names = write_keys(store, config.id, ring, secrets)
-        repository = cls(store, config, ring, cache, console)
+        repository = cls(store, config, ring, cache, console, _own(secrets[0][0], names[RINGS]))
         repository.log.append_checkpoint(config=config.encode(), keys=names)
         store.put("config", config.encode())  # last: a place without it holds no repository yet
         repository.remember_leaves()
@@ -126,8 +139,10 @@ class Repository:
         cache: Path | None = None,
         anchors: Iterable[str] = (),
         console: str = "command line",
+        reading: Callable[[Read], None] = lambda _read: None,
     ) -> Repository:
-        """Open with one secret. anchors are log leaves known from before (our database, a sibling).
+        """Open with one secret. anchors are log leaves known from before (our database, a sibling); reading hears how
+        far the log is read.
 
         The config object is believed no further than to find the keys: its sealed copy in the log counts. Where it
         is damaged or gone the key objects tell the repository's id, and check() names the damage.
@@ -141,11 +156,23 @@ class Repository:
         elif doubt:
             raise doubt
         config = replace(config, id=objects.repository_id)
-        repository = cls(store, config, objects.unlock(secret), cache, console)
+        ring = objects.unlock(secret)
+        repository = cls(store, config, ring, cache, console, _own(secret, objects.opened), reading)
         repository.log.refresh({*anchors, *repository._remembered_leaves()})
         repository._take_config_from_log(doubt)
         repository.remember_leaves()
         return repository
+
+    def adopt(self, known: Secret, own: Secret, label: str) -> None:
+        """Make it this console's: a key slot for its own keyfile beside that of the known secret, and a record that
+        says so. From then on no other console writes here. Repeated it changes nothing."""
+        name = add_slot(self.store, self.config.id, known, own, label)
+        if self.log.owner.get("slot") == name and name in self.log.keys:
+            return
+        keys = [*self.log.keys, *([] if name in self.log.keys else [name])]
+        told = {"slot": name, "console": self.console, "time": time.time()}
+        self.log.append(ADOPT, {**told, "keys": keys})
+        self.remember_leaves()
 
     def forked(self) -> None:
         """To be called first in a child process: connections must not be shared with the parent."""
@@ -284,6 +311,11 @@ class Repository:
                 "The log holds no copy of the repository's config: its first records are gone. What is there can be "
                 "restored; nothing is written until an operator has looked at it."
             )
+
+
+def _own(secret: Secret, slot: str) -> str:
+    """A console opens its repositories with a keyfile; the other secrets are people's."""
+    return slot if secret.kind == "keyfile" else ""
 
 
 def read_config(store: ObjectStore) -> Config:

@@ -62,6 +62,11 @@ class Source(models.Model):
         return self.name
 
     @property
+    def untried(self) -> bool:
+        """Was it adopted from a repository's log, and has nobody tried it out or set it up here yet?"""
+        return self.tested_at is None and bool(self.test_error)
+
+    @property
     def in_service(self) -> bool:
         """Does it take part in runs that name no sources?"""
         return self.enabled and self.archived_at is None

@@ -49,6 +49,7 @@ def backup(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     sweep(job["repository"]["store"])
     done = repository.log.live.get(str(job["snapshot"]))
     if done is None:
+        repository.log.must_be_ours()
         done = _archive(repository, job, caller)
     return {**looking.told(done), "leaves": repository.anchors, "stats": done.facts.get("stats", {})}
 

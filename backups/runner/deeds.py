@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backups.engine.errors import EngineError
-from backups.runner import backup, databases, looking, making, restore, validate
+from backups.runner import adopting, backup, databases, looking, making, restore, validate
 from backups.runner.caller import Caller
 
 Deed = Callable[[Mapping[str, Any], Caller], dict[str, Any]]
@@ -20,6 +20,10 @@ DEEDS: Mapping[str, Deed] = {
     "find": looking.find,
     "forget": making.forget,
     "seal": making.seal,
+    "hold": making.hold,
+    "survey": adopting.survey,
+    "enrol": adopting.enrol,
+    "adopt": adopting.adopt,
     "verify": looking.verify,
     "entries": looking.entries,
     "diff": looking.diff,

@@ -83,6 +83,17 @@ def forget(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     return {"forgotten": live, "leaves": opened.anchors}
 
 
+def hold(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
+    """{"repository", "holds": {id of a backup: {"until": Unix seconds or None, "reason"}}} → {"leaves"}: the last word
+    about holds is in the log. Does not ask: written twice it says the same, and what is there is not written again."""
+    opened = places.repository(job["repository"])
+    fresh = {name: told for name, told in job["holds"].items() if opened.log.holds.get(name) != told}
+    if fresh:
+        opened.log.append("hold", {"holds": fresh})
+        opened.remember_leaves()
+    return {"leaves": opened.anchors}
+
+
 def seal(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
     """{"repository", "files": {name: bytes}} → {"record", "time", "leaves"}: the console's keys are in the log.
 

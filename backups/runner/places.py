@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aihub_backup.core.redaction import leaves, remember
 from backups import engine
 from backups.engine.errors import ForeignRepository, WrongSecret
+from backups.engine.log import Read
 from backups.engine.repository import read_config
 from backups.engine.stores.retrying import Patience, RetryingStore
 
@@ -31,16 +32,18 @@ def secret(spec: Spec) -> engine.Secret:
     return engine.Secret.recovery_code(value) if kind == "recovery" else engine.Secret.passphrase(value)
 
 
-def repository(spec: Spec) -> engine.Repository:
-    """{"store", "secret", "id": expected id as hex, "anchors", "cache": directory, "console"} → opened.
+def repository(spec: Spec, reading: Callable[[Read], None] = lambda _read: None) -> engine.Repository:
+    """{"store", "secret", "id": expected id as hex, "anchors", "cache": directory, "console"} → opened; `reading` hears
+    how far the log is read.
 
     Raises ForeignRepository when another repository than the expected one is there, and what the engine raises.
     """
     place = store(spec["store"])
     try:
         opened = engine.Repository.open(
-            place, secret(spec["secret"]), cache=cache(spec), anchors=spec.get("anchors", ()), console=spec["console"]
-        )
+            place, secret(spec["secret"]), cache=cache(spec), anchors=spec.get("anchors", ()),
+            console=spec["console"], reading=reading,
+        )  # fmt: skip
     except WrongSecret:
         _must_be_expected(read_config(place).id.hex(), spec, place)  # the lock was changed, or the whole house
         raise

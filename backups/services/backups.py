@@ -31,9 +31,9 @@ from backups.models import (
     Verification,
 )  # fmt: skip
 from backups.models.backup import ACTIVE
-from backups.services import deletion, guards, lookup, loops, placing, repositories, scope, states
+from backups.services import deletion, guards, holds, lookup, loops, placing, repositories, scope, states
 from backups.services.restorable import restorable
-from backups.services.sources import labels
+from backups.services.sources import labels, must_be_tried
 from backups.services.verifications import known_level
 
 __all__ = [
@@ -180,6 +180,7 @@ def delete(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
 
 
 def _task(source: Source, given: Repository | None, policy: Policy | None) -> _Task:
+    must_be_tried(source)
     repository = given or source.repository or repositories.default()
     repositories.must_be_writable(repository)
     loops.refuse(source, repository)
@@ -258,6 +259,7 @@ def _held(backup: Backup, action: str, until: datetime | None, reason: str, by: 
     with transaction.atomic():
         backup.save(update_fields=["hold_until", "hold_reason"])
         record(action, backup, by=by, until=until, reason=reason)
+        holds.note(backup)
     return backup
 
 

@@ -17,7 +17,7 @@ from aihub_backup.core.models import Job
 from backups.engine.disk import printable
 from backups.models import BackupPart, Mode, PartState
 from backups.models.backup import ACTIVE, STORED
-from backups.services import repositories, sealing, sources, states, verifications
+from backups.services import facts, repositories, sealing, sources, states, verifications
 from backups.services.failing import clear, columns
 from backups.services.running import perform, workdir
 
@@ -99,7 +99,7 @@ def _job(part: BackupPart, lease: Lease, place: str) -> dict[str, Any]:
         "job": "backup", "snapshot": part.snapshot_id, "mode": mode, "parents": parents, "workdir": place,
         "repository": repositories.open_spec(part.repository), "source": sources.strategy_spec(part.source),
         "options": _options(part), "damaged": verifications.damaged_packs(part.repository),
-        "facts": _facts(part, mode), "lease_epoch": lease.epoch,
+        "facts": facts.of_part(part, mode), "lease_epoch": lease.epoch,
     }  # fmt: skip
 
 
@@ -123,25 +123,6 @@ def _options(part: BackupPart) -> dict[str, Any]:
     return options | ({"verify_every": policy.decode_every} if policy else {})
 
 
-def _facts(part: BackupPart, mode: str) -> dict[str, Any]:
-    """All that a new console needs to know about this recovery point, without secrets: it stands in the snapshot."""
-    source, backup = part.source, part.backup
-    return {
-        "source": {
-            "id": str(source.pk), "name": source.name, "kind": source.kind, "options": source.options,
-            "environment": source.environment.name, "tags": source.tags,
-        },
-        "backup": {
-            "id": str(backup.pk), "type": backup.type, "label": backup.label, "tags": backup.tags,
-            "trigger": backup.trigger, "requested_by": backup.requested_by_name,
-            "created_at": backup.created_at.isoformat(),
-            "hold_until": backup.hold_until.isoformat() if backup.hold_until else None,
-            "policy": backup.policy.name if backup.policy else None,
-        },
-        "mode": mode,
-    }  # fmt: skip
-
-
 # --- after ----------------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +140,7 @@ def _close(part: BackupPart, result: Mapping[str, Any], oddities: list[dict[str,
     with transaction.atomic():
         if part.state == PartState.QUEUED:  # settled by the watchdog after it had gone back to the queue
             part.move_to(PartState.RUNNING)
-        part.move_to(state, **_counts(result, stats), item_errors=oddities, finished_at=timezone.now(), **clear())
+        part.move_to(state, **_counts(result, stats), item_errors=oddities, **clear())
         states.refresh(part.backup_id)
         repositories.remember(part.repository, result["leaves"])
         record("backup.part.completed", part, by=SYSTEM, state=state, bytes=part.size_bytes, added=part.stored_bytes)
@@ -169,13 +150,14 @@ def _close(part: BackupPart, result: Mapping[str, Any], oddities: list[dict[str,
 
 
 def _counts(result: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
-    facts = result["facts"]
+    told = result["facts"]
     base = BackupPart.objects.filter(pk=result["parent"]).first() if result.get("parent") else None
     return {
-        "stats": stats, "facts": facts.get("captured", {}), "mode": facts.get("mode", Mode.FULL), "base": base,
+        "stats": stats, "facts": told.get("captured", {}), "mode": told.get("mode", Mode.FULL), "base": base,
         "items": result["items"], "size_bytes": result["size"], "stored_bytes": stats.get("bytes_stored"),
         "warnings_count": stats.get("warnings", 0), "errors_count": stats.get("errors", 0),
-        "log_record": result["record"], "data_as_of": datetime.fromtimestamp(facts.get("as_of", result["time"]), UTC),
+        "log_record": result["record"], "data_as_of": datetime.fromtimestamp(told.get("as_of", result["time"]), UTC),
+        "finished_at": datetime.fromtimestamp(result["time"], UTC),  # as the log knows it, whoever asks it later
     }  # fmt: skip
 
 

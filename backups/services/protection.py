@@ -62,6 +62,7 @@ class Finding:
     aspect: Aspect
     standing: Standing
     tell: Callable[[], str]
+    asked: bool = True  # False: nobody asks for it, so that it neither passed nor failed
 
     @property
     def sentence(self) -> str:
@@ -71,6 +72,8 @@ class Finding:
     @property
     def word(self) -> str:
         """Passed, or how bad it is."""
+        if not self.asked:
+            return _("not asked")
         words = {Standing.PROTECTED: _("passed"), Standing.WARNING: _("needs a look")}
         return words.get(self.standing, _("failed"))
 
@@ -177,7 +180,8 @@ def _fresh(rpo: timedelta, at: datetime, now: datetime) -> Finding:
 def _verified(policy: Policy | None, checked: Verification | None, now: datetime) -> Finding:
     hours = policy.verify_interval_hours if policy else None
     if checked is None:
-        return Finding(Aspect.VERIFIED, Standing.WARNING if hours else Standing.PROTECTED, _never_verified)
+        standing = Standing.WARNING if hours else Standing.PROTECTED
+        return Finding(Aspect.VERIFIED, standing, _never_verified, asked=bool(hours))
     if checked.state == VerificationState.FAILED:
         return Finding(Aspect.VERIFIED, Standing.CRITICAL, partial(_damage, checked))
     at = checked.finished_at or checked.created_at
@@ -194,7 +198,7 @@ def _copies(policy: Policy | None) -> Finding:
 def _tested(policy: Policy | None) -> Finding:
     wanted = policy is not None and bool(policy.restore_test_interval_days)
     standing = Standing.WARNING if wanted else Standing.PROTECTED
-    return Finding(Aspect.TESTED, standing, partial(_which_restore_tests, wanted))
+    return Finding(Aspect.TESTED, standing, partial(_which_restore_tests, wanted), asked=wanted)
 
 
 def _keys(repository: Repository) -> Finding:

@@ -181,7 +181,7 @@ def open_spec(repository: Repository) -> dict[str, Any]:
         raise Refused(f"The repository “{repository}” is still being created.", code="state-conflict")
     spec = {
         "store": storages.store_spec(repository.storage),
-        "secret": {"kind": "keyfile", "value": _keyfile(repository)},
+        "secret": {"kind": "keyfile", "value": keyfile(repository)},
         "id": repository.engine_id, "anchors": list(repository.anchors), **_surroundings(repository),
     }  # fmt: skip
     return spec | ({"anchors": [], "cache": ""} if repository.state == RepositoryState.TAMPERED else {})
@@ -274,7 +274,7 @@ def _refuse_used_storage(repository: Repository) -> None:
 
 def _init_job(repository: Repository, passphrase: str) -> dict[str, Any]:
     slots = [
-        {"kind": "keyfile", "value": _keyfile(repository), "label": "application"},
+        {"kind": "keyfile", "value": keyfile(repository), "label": "application"},
         {"kind": "recovery", "value": repository.secrets["recovery_code"], "label": "recovery kit"},
     ]
     if passphrase:
@@ -301,7 +301,8 @@ def _waived_at_birth(repository: Repository, by: Actor) -> None:
     waive_kit(repository, reason="waived when the repository was created", by=by)
 
 
-def _keyfile(repository: Repository) -> bytes:
+def keyfile(repository: Repository) -> bytes:
+    """Our own key: only for the runner's stdin."""
     return base64.b64decode(repository.secrets["keyfile"])
 
 

@@ -127,8 +127,15 @@ def pause(source: Source, *, by: Actor, reason: str = "") -> Source:
 
 
 def resume(source: Source, *, by: Actor) -> Source:
-    """Take it in again, also out of the archive."""
+    """Take it in again, also out of the archive. Refused of an adopted one that was never tried out from here."""
+    must_be_tried(source)
     return _switch(source, "source.resume", by, "", enabled=True, archived_at=None)
+
+
+def must_be_tried(source: Source) -> None:
+    """Refused, with the cure, while what another console knew of it was not tried out from here."""
+    if source.untried:
+        raise Refused(f"“{source}” was adopted. {source.test_error}", code="source-not-ready")
 
 
 def archive(source: Source, *, by: Actor, reason: str = "") -> Source:

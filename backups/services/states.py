@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,13 +39,34 @@ def refresh(backup_id: UUID) -> BackupState:
     """
     Backup.objects.select_for_update().get(pk=backup_id)
     parts = list(BackupPart.objects.filter(backup=backup_id).values_list("state", "started_at", "finished_at"))
-    state = derived([part[0] for part in parts])
-    began = min(filter(None, (part[1] for part in parts)), default=None)
-    fields: dict[str, Any] = {"state": state, "started_at": began, "finished_at": _finished_at(parts)}
-    if state == BackupState.DELETED:
+    fields = _fields(parts)
+    if fields["state"] == BackupState.DELETED:
         fields["deleted_at"] = timezone.now()
     Backup.objects.filter(pk=backup_id).update(**fields)
-    return state
+    return BackupState(fields["state"])
+
+
+def refresh_many(backup_ids: Iterable[UUID], deleted_at: Mapping[UUID, datetime] | None = None) -> None:
+    """The same for hundreds at once; `deleted_at` tells of deleted ones when that was, where it is not now."""
+    backups = {row.pk: row for row in Backup.objects.select_for_update().filter(pk__in=list(backup_ids)).order_by("pk")}
+    parts: dict[UUID, list[tuple[Any, ...]]] = {key: [] for key in backups}
+    of_all = BackupPart.objects.filter(backup__in=backups)
+    for key, *told in of_all.values_list("backup", "state", "started_at", "finished_at"):
+        parts[key].append(tuple(told))
+    for key, backup in backups.items():
+        fields = _fields(parts[key])
+        if fields["state"] == BackupState.DELETED and backup.deleted_at is None:
+            fields["deleted_at"] = (deleted_at or {}).get(key, timezone.now())
+        vars(backup).update(fields)
+    Backup.objects.bulk_update(backups.values(), ["state", "started_at", "finished_at", "deleted_at"])
+
+
+def _fields(parts: Collection[tuple[Any, ...]]) -> dict[str, Any]:
+    """The columns that follow from (state, started, finished) of each part."""
+    began = min(filter(None, (part[1] for part in parts)), default=None)
+    return {
+        "state": derived([part[0] for part in parts]), "started_at": began, "finished_at": _finished_at(list(parts))
+    }  # fmt: skip
 
 
 def _active(states: set[str]) -> BackupState:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -17,14 +18,29 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Node
 from backups.models import Backup, Source, Trigger
 from backups.models.backup import BACKUP_STORED
-from recovery.models import Recovery, RecoveryType
-from recovery.services import recoveries
+from recovery.models import Recovery, RecoveryType, TargetKind
+from recovery.services import databases, recoveries
 from recovery.services.recoveries import Plan, Target
 
 REQUEST = "recovery.request_recovery"
 LONGEST_REASON = 1000
 WILD = frozenset("*?[")
 _FIELD = {"class": "field"}
+
+TO = (
+    (TargetKind.NEW_PLACE, gettext_lazy("a new place: files in a directory")),
+    (TargetKind.NEW_DATABASE, gettext_lazy("a new database on the source's own server")),
+)
+NEEDED = {
+    TargetKind.NEW_PLACE: ("path", gettext_lazy("A new place needs an absolute path.")),
+    TargetKind.NEW_DATABASE: ("database", gettext_lazy("A new database needs a name.")),
+}
+DATABASE = ("to", "database", "make_roles")
+WHAT = ("source", "at", "backup", "part", "include", "exclude")
+WHERE = (
+    ("", ("to",)), (TargetKind.NEW_PLACE, ("path", "node")), (TargetKind.NEW_DATABASE, ("database", "make_roles")),
+    ("", ("reason",)),
+)  # fmt: skip
 
 
 class Lines(forms.CharField):
@@ -42,6 +58,7 @@ class Wish(forms.Form):
 
     source = forms.ModelChoiceField(
         Source.objects.none(), required=False, label=gettext_lazy("Source"), widget=forms.Select(attrs=_FIELD),
+        empty_label=gettext_lazy("choose one"),
         help_text=gettext_lazy("Its newest restorable point, or the newest one up to a moment."),
     )  # fmt: skip
     at = forms.DateTimeField(
@@ -58,12 +75,25 @@ class Wish(forms.Form):
         help_text=gettext_lazy("One a line. Empty: everything."),
     )  # fmt: skip
     exclude = Lines(required=False, label=gettext_lazy("Without these patterns"))
-    path = forms.CharField(
-        label=gettext_lazy("A new place: a directory that does not exist yet"), widget=forms.TextInput(attrs=_FIELD)
+    to = forms.ChoiceField(
+        choices=TO, initial=TargetKind.NEW_PLACE, label=gettext_lazy("Target"), widget=forms.RadioSelect()
     )
+    path = forms.CharField(
+        required=False, label=gettext_lazy("A new place: a directory that does not exist yet"),
+        widget=forms.TextInput(attrs={**_FIELD, "spellcheck": "false"}),
+    )  # fmt: skip
     node = forms.ModelChoiceField(
         Node.objects.none(), required=False, label=gettext_lazy("On the disk of"), widget=forms.Select(attrs=_FIELD),
         empty_label=gettext_lazy("the node that reaches the data"),
+    )  # fmt: skip
+    database = forms.CharField(
+        required=False, max_length=100, label=gettext_lazy("Name of the new database"),
+        widget=forms.TextInput(attrs={**_FIELD, "spellcheck": "false"}),
+        help_text=gettext_lazy("One that the source's server does not have yet; the database comes back whole."),
+    )  # fmt: skip
+    make_roles = forms.BooleanField(
+        required=False, label=gettext_lazy("Make roles that the server lacks"),
+        help_text=gettext_lazy("Without the right to sign in."),
     )  # fmt: skip
     reason = forms.CharField(
         label=gettext_lazy("Reason, for the audit log"), max_length=LONGEST_REASON, widget=forms.TextInput(attrs=_FIELD)
@@ -71,19 +101,40 @@ class Wish(forms.Form):
 
     def __init__(self, request: HttpRequest, data: QueryDict | None, initial: Mapping[str, Any]) -> None:
         super().__init__(data, initial=dict(initial))
-        rows = {"source": scope(Source.objects.all(), request.user, REQUEST), "node": Node.objects.filter(enabled=True)}
+        sources = scope(Source.objects.all(), request.user, REQUEST)
+        rows: dict[str, QuerySet[Any]] = {"source": sources, "node": Node.objects.filter(enabled=True)}
         rows["backup"] = scope(Backup.objects.filter(state__in=BACKUP_STORED), request.user, REQUEST)
         for name, queryset in rows.items():
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = queryset
+        if not _any_database(sources):
+            for name in DATABASE:
+                del self.fields[name]
+
+    @property
+    def what(self) -> list[forms.BoundField]:
+        """Fields of the first step."""
+        return [self[name] for name in WHAT]
+
+    @property
+    def where(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """Fields of the second step, in groups: (the target they belong to, or "" for every one; the fields)."""
+        return [(kind, [self[name] for name in names if name in self.fields]) for kind, names in WHERE]
 
     def clean(self) -> dict[str, Any]:
-        """Exactly one thing is wanted."""
+        """Exactly one thing is wanted, and it is said where to."""
         given: dict[str, Any] = super().clean() or {}
+        given["to"] = given.get("to") or TargetKind.NEW_PLACE  # where no source has a server, nobody is asked
+        self._demand_target(given)
         if bool(given.get("source")) == bool(given.get("backup")) and not self.errors:
             raise forms.ValidationError(_("Choose either a source or a backup."))
         return given
+
+    def _demand_target(self, given: Mapping[str, Any]) -> None:
+        name, told = NEEDED[given["to"]]
+        if not given.get(name) and name not in self.errors:
+            self.add_error(name, told)
 
 
 def opened(request: HttpRequest) -> Wish:
@@ -106,10 +157,17 @@ def ask(wish: Wish, by: Actor) -> Recovery:
 
 def _words(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "kind": _kind(given), "target": Target(path=given["path"], node=given["node"]), "reason": given["reason"],
-        "trigger": Trigger.CONSOLE, "backup": given["backup"], "source": given["source"], "at": given["at"],
+        "kind": _kind(given), "target": _target(given), "reason": given["reason"], "trigger": Trigger.CONSOLE,
+        "backup": given["backup"], "source": given["source"], "at": given["at"],
         "parts": given["part"], "include": given["include"], "exclude": given["exclude"],
     }  # fmt: skip
+
+
+def _target(given: Mapping[str, Any]) -> Target:
+    """Of the two ways only what belongs to the chosen one."""
+    if given["to"] == TargetKind.NEW_DATABASE:
+        return Target(TargetKind.NEW_DATABASE, database=given["database"], make_roles=given["make_roles"])
+    return Target(path=given["path"], node=given["node"])
 
 
 def _kind(given: Mapping[str, Any]) -> str:
@@ -121,12 +179,18 @@ def _kind(given: Mapping[str, Any]) -> str:
     return RecoveryType.POINT_IN_TIME if given["at"] else RecoveryType.FULL
 
 
+def _any_database(sources: QuerySet[Source]) -> bool:
+    """Is there a source that can come back as a new database?"""
+    return any(map(databases.possible, sources.order_by().values_list("kind", flat=True).distinct()))
+
+
 def _joined(given: QueryDict) -> QueryDict:
     """Several values of one name become lines."""
     joined = given.copy()
     for name in ("include", "exclude", "part"):
         if name in given:
             joined[name] = "\n".join(given.getlist(name))
+    joined.setdefault("to", TargetKind.NEW_PLACE)
     return joined
 
 

@@ -62,7 +62,7 @@ class RecoveryAdmin(DeedAdmin):
     list_select_related = ("node", "job", "backup")
     search_fields = ("=id", "=backup__id", "target_path", "reason", "requested_by_name")
     date_hierarchy = "created_at"
-    hidden = ("requested_by_kind", "requested_by_id")
+    hidden = ("requested_by_kind", "requested_by_id", "stage", "tree_inode", "findings", "notices", "job")
     inlines = (RecoveryPartInline,)
     empty_words = gettext_lazy("Nothing was recovered yet. Try it before you need it: “New recovery” in the sidebar.")
     deeds: ClassVar[tuple[Deed, ...]] = (

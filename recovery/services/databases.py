@@ -33,6 +33,14 @@ log = logging.getLogger(__name__)
 # --- asking for it --------------------------------------------------------------------------------------------------
 
 
+def possible(kind: str) -> bool:
+    """Can sources of this kind come back as a new database? False also for a kind that does not load here."""
+    try:
+        return issubclass(STRATEGIES.load(kind), DatabaseStrategy)
+    except Failure:
+        return False
+
+
 def judged(name: str, parts: Sequence[BackupPart], *, selected: bool) -> str:
     """Where the new database will be, for people. Refused, Invalid; what only the server knows is asked later."""
     if len(parts) != 1:

@@ -93,6 +93,16 @@ def test_a_storage_is_made_ready_tried_out_and_stored_once(
     assert AuditEvent.objects.get(action="storage.create").actor_name == "olivia"
 
 
+def test_the_first_storage_is_added_after_it_was_tested(browser: Client, db: None, tmp_path: Path) -> None:
+    """The page was opened before there was an environment; testing makes the first one."""
+    words = {"name": "disk", "test": "on", **options(path=tmp_path / "disk")}
+
+    browser.post(page("storage", "local"), {**words, "try": "yes"})
+    browser.post(page("storage", "local"), words)
+
+    assert Storage.objects.get().environment == Environment.objects.get()
+
+
 def test_a_place_that_does_not_answer_is_told_above_the_form_and_not_stored(
     browser: Client, transactional_db: None, tmp_path: Path
 ) -> None:

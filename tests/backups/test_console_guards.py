@@ -111,7 +111,7 @@ def test_nobody_leads_the_source_elsewhere(own: OwnProtection, other: Repository
 
 def test_the_admin_leads_it_nowhere_either(own: OwnProtection, other: Repository, browser: Client) -> None:
     given = {
-        "name": "console", "environment": str(own.source.environment_id), "tags": "{}",
+        "name": "console", "environment": str(own.source.environment_id), "tags": "",
         "policy": str(own.source.policy_id), "repository": str(other.pk), "enabled": "on",
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from backups.services import schedules, slots
 from tests.backups import stories
 
 FIELDS = {
-    "name": "nightly", "type": "files", "strategy": "", "tags": "{}", "environment": "", "cron_expression": "0 2 * * *",
+    "name": "nightly", "type": "files", "strategy": "", "tags": "", "environment": "", "cron_expression": "0 2 * * *",
     "timezone": "Asia/Shanghai", "policy": "", "misfire": "run_once", "grace_seconds": "3600",
 }  # fmt: skip
 
@@ -74,6 +74,14 @@ def test_a_change_goes_through_the_service(browser: Client, nightly: Schedule, s
     assert page.status_code == 302, page.text
     assert (nightly.cron_expression, nightly.sources.count()) == ("30 3 * * *", 0)
     assert (nightly.crontab.hour, nightly.crontab.minute) == ("3", "30")
+
+
+def test_tags_are_lines_of_name_and_value(browser: Client, nightly: Schedule) -> None:
+    browser.post(page_of(nightly), {**FIELDS, "tags": "team=search\ntier=1", "sources": [], "enabled": "on"})
+
+    nightly.refresh_from_db()
+    assert nightly.tags == {"team": "search", "tier": "1"}
+    assert "team=search\ntier=1" in browser.get(page_of(nightly)).text
 
 
 def test_switching_off_asks_for_the_reason(browser: Client, nightly: Schedule, source: Source) -> None:

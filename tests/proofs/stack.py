@@ -153,6 +153,7 @@ class Console:
         assert self.process.stdout is not None
         facts = json.loads(self.process.stdout.readline() or "{}")
         assert "address" in facts, f"the console did not start: {facts}"
+        self.account: dict[str, str] = facts["account"] or {}  # of the first start: its name and one-time password
         client = Client(facts["address"], self.run("token", "--days", "1")["token"])
         self.client = client
         eventually(self.up_again, READY_WITHIN, "the console is up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ from django.urls import reverse
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import User
-from backups.models import Backup, Source
+from backups.models import Backup, Repository, Source
+from backups.services import sources
 from recovery.models import Recovery, RecoveryState
-from tests.recovery.stories import asked, done, names
+from tests.recovery.stories import asked, backed_up, done, names
+from tests.servers import postgresql
+from tests.servers.postgresql import PostgreSQLServer
+from tests.strategies.databases import SHOP
 
 NEW = "/admin/recovery/recovery/new/"
 
@@ -133,3 +138,81 @@ def test_progress_ends_with_the_work(signed_in: Client, backup: Backup, target: 
 
     assert "No worker has taken it yet" in waiting.text and "HX-Refresh" not in waiting.headers
     assert ended.headers["HX-Refresh"] == "true"
+
+
+# --- into a new database ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server() -> PostgreSQLServer:
+    return postgresql.started(18)
+
+
+@pytest.fixture
+def shop(repository: Repository, server: PostgreSQLServer, by: Actor) -> Iterator[Source]:
+    """A database in use, as a source that was backed up."""
+    name = server.database(SHOP)
+    source = sources.create("shop", "postgresql", server.options(name), by=by)
+    backed_up(by, source)
+    yield source
+    server.drop(name)
+
+
+def test_a_database_is_recovered_beside_the_one_in_use(
+    signed_in: Client, server: PostgreSQLServer, shop: Source
+) -> None:
+    name = server.new_name()
+    words = {"source": str(shop.pk), "to": "new_database", "database": name, "make_roles": "on", "reason": "INC-8"}
+    opened = signed_in.get(NEW, {"source": str(shop.pk)}).text
+    assert "a new database on the source&#x27;s own server" in opened
+
+    checked = signed_in.get(NEW, {**words, "check": "yes"}).text
+    assert f"/{name}" in checked and "Roles that the server lacks are made" in checked
+    signed_in.post(NEW, hidden(checked))
+
+    made = Recovery.objects.get()
+    assert (made.target_kind, made.target_database, made.make_roles) == ("new_database", name, True)
+    assert done(made).state == "completed"
+    assert server.rows("SELECT count(*) FROM shop.orders", name) == server.rows(
+        "SELECT count(*) FROM shop.orders", shop.options["database"]
+    )
+    server.drop(name)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({}, "A new database needs a name."),
+        ({"database": "dbname=x"}, "looks like connection settings"),
+        ({"database": "x", "include": "*.sql"}, "comes back whole"),
+    ],
+)
+def test_what_no_database_can_be_is_told_beside_the_wish(
+    signed_in: Client, shop: Source, more: dict[str, str], sentence: str
+) -> None:
+    words = {"source": str(shop.pk), "to": "new_database", "reason": "INC-8", "check": "yes", **more}
+
+    page = signed_in.get(NEW, words).text
+
+    assert sentence in page and "Recover into the new database" not in page
+
+
+def test_files_do_not_become_a_database(signed_in: Client, shop: Source, backup: Backup, source: Source) -> None:
+    words = {"source": str(source.pk), "to": "new_database", "database": "x", "reason": "INC-8", "check": "yes"}
+
+    page = signed_in.get(NEW, words).text
+
+    assert "has no server to make a new database on" in page
+
+
+def test_nobody_is_asked_for_a_database_where_no_source_has_a_server(signed_in: Client, source: Source) -> None:
+    page = signed_in.get(NEW).text
+
+    assert "Name of the new database" not in page and 'name="to"' not in page
+
+
+def test_the_way_to_the_second_step_is_the_only_one_lit(signed_in: Client) -> None:
+    page = signed_in.get(NEW).text
+    menu = page[page.index('id="nav-sidebar"') :]
+
+    assert len(re.findall(r'<a href="/admin/recovery/[^>]*class="[^"]*\bactive\b', menu)) == 1

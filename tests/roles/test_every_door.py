@@ -49,6 +49,9 @@ DOORS = {
     "GET repositories": ALL,
     "POST repositories": "X",
     "GET repositories/<str:reference>": ALL,
+    "POST repositories/adopt": "",  # the whole console's: only without bounds, see below
+    "GET repositories/<str:reference>/adoption": ALL,
+    "POST repositories/<str:reference>/adoption/cancel": "X",
     "POST repositories/<str:reference>/prove-kit": "X",
     "POST repositories/<str:reference>/waive-kit": "X",
     "POST repositories/<str:reference>/accept-history": "X",
@@ -85,6 +88,7 @@ DOORS = {
 }
 BODIES = {  # what a body must say, so that nothing but the scope decides
     "hold": {"until": "2099-01-01T00:00:00Z", "reason": "x"}, "release": {"reason": "x"}, "rollback": {"reason": "x"},
+    "adopt": {"storage": "ours-disk", "recovery_code": "x"},
     "prove-kit": {"code": "x"}, "waive-kit": {"reason": "x"}, "accept-history": {"reason": "x"},
 }  # fmt: skip
 PASSED = 200
@@ -193,6 +197,17 @@ def test_every_door_of_the_api_knows_the_roles_and_their_scope(
         if wrong(seen[0], wanted[door][0]) or wrong(seen[1], wanted[door][1])
     }
     assert not bad
+
+
+def test_only_an_administrator_of_the_whole_console_adopts(
+    ours: World, owner: User, api_for: Callable[[User], APIClient]
+) -> None:
+    bounded, whole = person(ADMIN, ours.environment, name="rob"), person(ADMIN, name="rita")
+
+    seen = {user.username: ask(api_for(user), "POST repositories/adopt", ours) for user in (bounded, whole)}
+
+    assert seen["rob"] == 403
+    assert seen["rita"] not in (403, 404)
 
 
 LISTS = ["list", "verifications", "storages", "repositories", "sources", "schedule/list", "recover/list"]

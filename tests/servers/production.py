@@ -20,7 +20,9 @@ CHOSEN = (
     "tests/core", "tests/provisioning", "tests/metrics", "tests/api/test_idempotency.py", "tests/api/test_schedules.py",
     "tests/backups/test_slots.py", "tests/backups/test_schedules.py", "tests/backups/test_retention.py",
     "tests/backups/test_deletion.py", "tests/backups/test_verifications.py", "tests/backups/test_states.py",
-    "tests/backups/test_a_run_is_interrupted.py", "tests/recovery/test_a_recovery_is_interrupted.py",
+    "tests/backups/test_a_run_is_interrupted.py", "tests/backups/test_console.py",
+    "tests/backups/test_console_guards.py",
+    "tests/backups/test_protection.py", "tests/recovery/test_a_recovery_is_interrupted.py",
 )  # fmt: skip
 
 # Of these directories, what asks no database or is about SQLite's own surroundings.
@@ -52,7 +54,10 @@ def main(words: Sequence[str]) -> int:
 def _surroundings() -> dict[str, str]:
     """Settings of the tests' console; embedded in everything else, so that it makes its own keys."""
     database, broker = postgresql.started(18), valkey.start()
-    return {"AIHUB_MODE": "embedded", "AIHUB_DATABASE_URL": address(database), "AIHUB_BROKER_URL": broker.url()}
+    return {
+        "AIHUB_MODE": "embedded", "AIHUB_DATABASE_URL": address(database), "AIHUB_BROKER_URL": broker.url(),
+        "PATH": f"{database.bin_dir}:{os.environ['PATH']}",  # the console's own database is dumped with its client
+    }  # fmt: skip
 
 
 def address(database: postgresql.PostgreSQLServer) -> str:

@@ -1,0 +1,55 @@
+"""What people say about holds, told to the repository's log too: a console that has lost its rows must know of them."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils.translation import gettext_lazy
+
+from aihub_backup.core import jobs
+from aihub_backup.core.audit import SYSTEM, record
+from aihub_backup.core.failures import Failure
+from aihub_backup.core.jobs import Handler, Lease
+from aihub_backup.core.models import Job
+from backups.models import Backup, BackupPart
+from backups.models.backup import ACTIVE, STORED
+from backups.services import repositories
+from backups.services.running import perform
+
+JOB = "backup-hold"
+QUEUE = "control"
+
+
+def note(backup: Backup) -> None:
+    """In the transaction that changed the hold: one job for each repository that holds, or will hold, a part of it."""
+    parts = backup.parts.filter(state__in=STORED | ACTIVE).select_related("repository__storage__node").order_by("pk")
+    for part in {part.repository_id: part for part in parts}.values():
+        jobs.enqueue(JOB, target_id=part.pk, queue=QUEUE, node=part.repository.node)
+
+
+class HoldHandler(Handler):
+    """The job of one repository. It writes what is true when it runs, so of several the last one is right."""
+
+    label = gettext_lazy("Hold of a backup, told to the log")
+
+    def run(self, lease: Lease) -> None:
+        """Write the record, unless the log says the same already."""
+        part = _of(lease.job)
+        repositories.must_take(part.repository)
+        backup = part.backup
+        until = backup.hold_until.timestamp() if backup.hold_until else None
+        done = perform({
+            "job": "hold", "repository": repositories.open_spec(part.repository),
+            "holds": {str(backup.pk): {"until": until, "reason": backup.hold_reason}},
+        }, lease=lease)  # fmt: skip
+        with transaction.atomic():
+            repositories.remember(part.repository, done["leaves"])
+            lease.finish()
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """The hold stands in our rows; only a console without them would not know of it."""
+        part = _of(job)
+        record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
+
+
+def _of(job: Job) -> BackupPart:
+    return BackupPart.objects.select_related("repository__storage__node", "backup").get(pk=str(job.target_id))
