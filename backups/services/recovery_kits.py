@@ -27,14 +27,13 @@ place and, from a checkout of AI Hub Backup, list what is there, then restore on
 A bucket is written s3://BUCKET/PREFIX instead of a directory; AIHUB_S3_ENDPOINT, AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY in the environment say the rest.
 
-Whole systems hold devices and programs that run with other rights: as root, add --privileges.
-""")
-_ALONE = gettext_lazy("""
 When there is no checkout any more, the file backups/rescue.py alone does the same; keep a copy of it with
 this page. It needs Python and four packages: pip install cryptography zstandard msgpack blake3
 
     AIHUB_RECOVERY_CODE='…' python3 rescue.py list <directory>
     AIHUB_RECOVERY_CODE='…' python3 rescue.py restore <directory> <id> <new directory>
+
+Whole systems hold devices and programs that run with other rights: as root, add --privileges.
 """)
 
 
@@ -50,8 +49,7 @@ class RecoveryKit:
     @property
     def text(self) -> str:
         """The kit as a page to print: what it is, the code, and how to bring data back without the console."""
-        facts = {
+        return str(_PAGE) % {
             "name": self.repository.name, "id": self.repository_id, "place": self.place, "code": self.code,
             "made": f"{self.repository.created_at:%Y-%m-%d %H:%M}",
         }  # fmt: skip
-        return str(_PAGE) % facts + str(_ALONE)
