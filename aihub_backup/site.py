@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -35,12 +34,24 @@ _BY_NEED = {Standing.CRITICAL: 0, Standing.WARNING: 1, Standing.PROTECTED: 2, St
 
 
 class Line(NamedTuple):
-    """A source with its verdict and its last 30 days."""
+    """A source with its verdict."""
 
     source: Source
     verdict: Verdict
-    strip: SafeString
+
+    @property
+    def address(self) -> str:
+        """Its page."""
+        return reverse("admin:backups_source_change", args=[self.source.pk])
+
+
+class Shown(NamedTuple):
+    """A line that is shown, with what its days were like."""
+
+    source: Source
+    verdict: Verdict
     address: str
+    strip: SafeString
 
 
 class Work(NamedTuple):
@@ -56,17 +67,16 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     user = request.user
     assert isinstance(user, User)
     rows = scope(Source.objects.filter(archived_at=None), user, "backups.view_source")
-    sources = list(rows.select_related("policy", "environment"))
+    sources = list(rows.only(*protection.JUDGED).prefetch_related("policy", "environment"))  # few of both: once each
     verdicts = protection.evaluate(sources)
-    days = strips.strips(sources)
-    lines = [_line(source, verdicts[source.pk], days) for source in sources]
+    lines = [Line(source, verdicts[source.pk]) for source in sources]
     lines.sort(key=lambda line: (_BY_NEED[line.verdict.standing], line.source.name))
     needy = [line for line in lines if line.verdict.standing in (Standing.CRITICAL, Standing.WARNING)]
     judged = [line for line in lines if line.verdict.standing != Standing.PAUSED]
     return {
-        **context, "checked_at": timezone.now(), "lines": lines[:MOST], "lines_more": max(0, len(lines) - MOST),
-        "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(sources, judged),
-        "together": charts.strip(strips.together(days.values())) if days else "",
+        **context, "checked_at": timezone.now(), "lines": _shown(lines[:MOST]), "lines_more": max(0, len(lines) - MOST),
+        "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(rows, judged),
+        "together": charts.strip(strips.whole(rows)) if sources else "",
         "working": _working(user), "next": _next(user), "nodes": _nodes(user), "repositories": _repositories(request),
         "steps": [] if any(_of_somebody(line) for line in lines) else _steps(user),
     }  # fmt: skip
@@ -75,9 +85,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 # --- the verdict ----------------------------------------------------------------------------------------------------
 
 
-def _line(source: Source, verdict: Verdict, days: dict[UUID, strips.Strip]) -> Line:
-    page = reverse("admin:backups_source_change", args=[source.pk])
-    return Line(source, verdict, charts.strip(days[source.pk]), page)
+def _shown(lines: Sequence[Line]) -> list[Shown]:
+    """With the days of these, not of all: a thousand drawings would take longer than everything else."""
+    days = strips.strips([line.source for line in lines])
+    return [Shown(*line, line.address, charts.strip(days[line.source.pk])) for line in lines]
 
 
 def _headline(judged: Sequence[Line]) -> str:
@@ -96,7 +107,7 @@ def _tone(judged: Sequence[Line]) -> str:
     return ("bad", "warn", "good")[worst]
 
 
-def _cards(sources: Sequence[Source], judged: Sequence[Line]) -> list[tuple[str, str, str]]:
+def _cards(sources: QuerySet[Source], judged: Sequence[Line]) -> list[tuple[str, str, str]]:
     """(title, figure, remark)."""
     good, failed = strips.counts(sources)
     share = f"{100 * good / (good + failed):.2f} %" if good + failed else showing.NOTHING

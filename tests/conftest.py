@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.utils import translation
 from rest_framework.test import APIClient
 
 from aihub_backup.core import redaction
@@ -44,6 +45,13 @@ def _nobody_is_stopping() -> Iterator[None]:
     """A test that asked the worker to stop does not stop the next one."""
     yield
     drain.end()
+
+
+@pytest.fixture(autouse=True)
+def _every_test_speaks_english_first() -> Iterator[None]:
+    """A page asked for in Chinese leaves its thread in Chinese."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)

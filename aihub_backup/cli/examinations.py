@@ -186,7 +186,7 @@ def _jobs() -> Iterator[Finding]:
 def _own() -> Iterator[Finding]:
     """Can the console itself come back: its database, and the keys that open what it holds?"""
     from backups.models import OwnProtection, Repository
-    from backups.services import own_database, protection, sealing
+    from backups.services import own_database, protection, restorable, sealing
 
     row = OwnProtection.objects.select_related("source", "schedule", "repository").first()
     if row is None:
@@ -198,7 +198,7 @@ def _own() -> Iterator[Finding]:
     if resting or own_database.differs(row.source):
         text = resting or f"the console's database is not where its source “{row.source}” says"
         yield Finding("own protection", "warn", text, OWN_CURE)
-    points = protection.restorable_parts().filter(source=row.source).order_by("-data_as_of")
+    points = restorable.restorable_parts().filter(source=row.source).order_by("-data_as_of")
     point = points.values_list("data_as_of", flat=True).first()
     text = f"the newest copy of the console's database is {_hours(point)}" if point else "it was never backed up"
     late = point is None or _age(point) > OWN_LATE

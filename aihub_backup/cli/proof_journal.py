@@ -46,6 +46,7 @@ class Journal:
                 line["figures"] = run(Path(place)) or {}
             except Exception as error:  # any failure of the thing proved is a failed case, told with its place
                 where = traceback.extract_tb(error.__traceback__)[-1]
+                line["figures"] = getattr(error, "figures", {})  # of a case that failed by what it measured
                 line |= {"ok": False, "error": f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"}
         line["seconds"] = round(time.monotonic() - begin, 3)
         self._append(line)

@@ -41,7 +41,8 @@ def main(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command("prove")
     parser.add_argument(
-        "area", help="engine, rescue, console, browser, …: the first word of the names of modules in tests/proofs"
+        "area",
+        help="engine, rescue, console, api, pages, browser, postgresql, firststart: modules in tests/proofs begin so",
     )
     parser.add_argument("--only", metavar="ID", action="append", help="just this proof; may be repeated")
     parser.add_argument("--count", type=int, metavar="N", help="at most N cases of each proof, for a first look")

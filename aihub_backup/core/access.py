@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import Any, TypeVar
 
 from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from aihub_backup.core import tags
 from aihub_backup.core.models import Grant, User
@@ -25,18 +27,25 @@ Anybody = User | AnonymousUser
 _TRUE, _FALSE = Q(pk__isnull=False), Q(pk__in=())
 
 
-def scope(queryset: QuerySet[M], user: Anybody, permission: str) -> QuerySet[M]:
-    """The rows for which the user holds the permission ("app.codename"); none without it."""
-    held = bounds(user, permission)
-    reach = reach_of(queryset.model)
-    if not held:
-        return queryset.none()
-    if reach.owner and not everywhere(user, reach.all_need):
-        return queryset.filter(**{reach.owner: user.pk})
-    if any(one.everything for one in held) or (reach.shared and _only_looks(permission)):
+def scope(queryset: QuerySet[M], user: Anybody, *permissions: str) -> QuerySet[M]:
+    """The rows for which the user holds one of the permissions ("app.codename"); none without."""
+    found = [_within(queryset.model, user, permission) for permission in permissions]
+    if None in found:
         return queryset
-    looks = _only_looks(permission)
-    return queryset.filter(pk__in=_reached(queryset.model, held, user, looks).values("pk"))
+    reached = [one for one in found if one is not None and one is not _FALSE]
+    return queryset.filter(reduce(or_, reached)) if reached else queryset.none()
+
+
+def _within(model: type[models.Model], user: Anybody, permission: str) -> Q | None:
+    """The condition that a row is reached; None: every row is."""
+    held, reach = bounds(user, permission), reach_of(model)
+    if not held:
+        return _FALSE
+    if reach.owner and not everywhere(user, reach.all_need):
+        return Q(**{reach.owner: user.pk})
+    if any(one.everything for one in held) or (reach.shared and _only_looks(permission)):
+        return None
+    return _reached(model, held, user, _only_looks(permission))
 
 
 def covers(user: Anybody, permission: str, row: models.Model) -> bool:
@@ -123,30 +132,47 @@ def _only_looks(permission: str) -> bool:
 # --- from bounds to rows ----------------------------------------------------------------------------------------------
 
 
-def _reached(model: type[M], held: Sequence[Bound], user: Anybody, looks: bool) -> QuerySet[M]:
-    reach, rows = reach_of(model), model._base_manager.all()
-    found = Q(pk__in=_placed(model, [one for one in held if not one.own], looks).values("pk"))
-    own = [one for one in held if one.own]
+# The conditions name ids that are found from the few (sources of an environment) to the many (their backups), and what
+# has to be asked for each row is asked by EXISTS: so a database walks its indexes, however long the history is.
+
+
+def _reached(model: type[models.Model], held: Sequence[Bound], user: Anybody, looks: bool) -> Q:
+    reach, own = reach_of(model), [one for one in held if one.own]
+    found = _placed(model, [one for one in held if not one.own], looks)
     if own and reach.requester:
-        found |= Q(pk__in=_placed(model, own, looks).values("pk"), **{reach.requester: str(user.pk)})
-    return rows.filter(found)
+        found |= _placed(model, own, looks) & Q(**{reach.requester: str(user.pk)})
+    return found
 
 
-def _placed(model: type[M], held: Sequence[Bound], looks: bool) -> QuerySet[M]:
+def _placed(model: type[models.Model], held: Sequence[Bound], looks: bool) -> Q:
     """The rows that lie within one of the bounds, or wholly within them together if they belong to several others."""
-    reach, rows = reach_of(model), model._base_manager.all()
+    reach = reach_of(model)
     if any(one.environments is None and not one.tags for one in held):
-        return rows
-    rows = rows.exclude(**{reach.whole: True}) if reach.whole and not looks else rows
-    if not reach.through:
-        return rows.filter(_here(reach, held))
+        return _TRUE
+    inside = _through(model, reach, held, looks) if reach.through else _here(reach, held)
+    return inside & ~Q(**{reach.whole: True}) if reach.whole and not looks else inside
+
+
+def _through(model: type[models.Model], reach: Reach, held: Sequence[Bound], looks: bool) -> Q:
+    """Judged by the rows it belongs to."""
     place = _at(model, reach.through)
-    within = _placed(place, held, looks).values("pk")
-    inside = rows.filter(**{f"{reach.through}__in": within})
-    outside = rows.filter(**{f"{reach.through}__in": place._base_manager.exclude(pk__in=within)})
-    alone = rows.filter(**{f"{reach.through}__isnull": True})
-    placed = Q(pk__in=inside.values("pk")) & ~Q(pk__in=outside.values("pk"))
-    return rows.filter(placed | (Q(pk__in=alone.values("pk")) & _here(reach, held)))
+    within = place._base_manager.filter(_placed(place, held, looks))
+    if not _many(model, reach.through):
+        return Q(**{f"{reach.through}__in": within.values("pk")})
+    return _wholly(model, reach, within) | (~Q(Exists(_others(model, reach, isnull=False))) & _here(reach, held))
+
+
+def _wholly(model: type[models.Model], reach: Reach, within: QuerySet[Any]) -> Q:
+    """Some of the places it belongs to lie within, and none without."""
+    elsewhere = within.model._base_manager.exclude(pk__in=within.values("pk"))
+    some = model._base_manager.filter(**{f"{reach.through}__in": within.values("pk")})
+    return Q(pk__in=some.values("pk")) & ~Q(Exists(_others(model, reach, **{"in": elsewhere.values("pk")})))
+
+
+def _others(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any]:
+    """The row itself once more, if one of the places it belongs to is like that."""
+    lookups = {f"{reach.through}__{name}": value for name, value in condition.items()}
+    return model._base_manager.filter(pk=OuterRef("pk"), **lookups)
 
 
 def _here(reach: Reach, held: Sequence[Bound]) -> Q:
@@ -169,3 +195,9 @@ def _at(model: type[models.Model], lookup: str) -> type[models.Model]:
         related: Any = model._meta.get_field(name).related_model
         model = related
     return model
+
+
+def _many(model: type[models.Model], lookup: str) -> bool:
+    """Does it lead to several rows?"""
+    field: Any = model._meta.get_field(lookup.partition("__")[0])
+    return bool(field.one_to_many or field.many_to_many)

@@ -16,7 +16,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from aihub_backup.core.access import bounds, covers, everywhere, reach_of, scope
+from aihub_backup.core.access import covers, everywhere, reach_of, scope
 from aihub_backup.core.pairs import Pairs
 from aihub_backup.core.reach import Reach
 
@@ -40,13 +40,8 @@ class ScopedAdmin(_ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What the person may see; whoever may change something may see it."""
-        rows = super().get_queryset(request)
-        seen = scope(rows, request.user, permission_for(self.model, "view"))
-        changed = permission_for(self.model, "change")
-        if not bounds(request.user, changed):
-            return seen
-        within = scope(self.model._base_manager.all(), request.user, changed)
-        return rows.filter(models.Q(pk__in=seen.order_by().values("pk")) | models.Q(pk__in=within.values("pk")))
+        verbs = ("view", "change")
+        return scope(super().get_queryset(request), request.user, *(permission_for(self.model, verb) for verb in verbs))
 
     def has_add_permission(self, request: HttpRequest, *more: Any) -> bool:
         """Within bounds only where rows say where they belong."""

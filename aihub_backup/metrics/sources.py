@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.cache import cache
 from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, QuerySet, Value, When
+from django.utils import timezone
 
 from aihub_backup.core.models.job import JobState
 from aihub_backup.metrics.family import Family, Labels, counter, gauge, moment
-from backups.models import Backup, BackupPart, BackupState, PartState, RepositoryState, Source, Verification
-from backups.models.backup import ACTIVE, STORED
-from backups.models.verification import VerificationState
-from backups.services import objectives
+from backups.models import Backup, BackupPart, BackupState, PartState, Source, Verification
+from backups.models.backup import ACTIVE
+from backups.models.verification import CONCLUSIVE, VerificationState
+from backups.services import objectives, restorable
 from disaster.models import RTO_MINUTES, DRConfig
 
 SOURCE = ("source", "environment")
 RUN = ("source", "environment", "type", "status")
 STATUSES = ("completed", "completed_with_warnings", "failed", "cancelled")
-
-_ENDED = (VerificationState.PASSED, VerificationState.FAILED)
 
 
 def families() -> Iterator[Family]:
@@ -44,6 +44,17 @@ def labels(source: Source) -> Labels:
 
 def _runs(rows: list[Source]) -> Family:
     """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
+    known = {row.pk: labels(row) for row in Source.objects.select_related("environment")}
+    counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
+    for source, *values, count in [*_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)]:
+        counts[(*known[source], *values)] += count
+    counts += _missed()
+    told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
+    return counter("aihub_backup_runs", told, RUN, counts)
+
+
+def _ended(**when: Any) -> list[tuple[Any, ...]]:
+    """(source, type, status, count) of runs that ended then."""
     odd = Q(warnings_count__gt=0) | Q(errors_count__gt=0) | ~Q(item_errors=[])
     status = Case(
         When(data_as_of__isnull=False, then=Case(
@@ -51,14 +62,26 @@ def _runs(rows: list[Source]) -> Family:
         When(job__state=JobState.CANCELLED, then=Value("cancelled")),
         default=Value("failed"), output_field=CharField(),
     )  # fmt: skip
-    names = ("source__name", "source__environment__name", "backup__type")
-    ended = BackupPart.objects.exclude(state__in=ACTIVE).annotate(status=status)
-    counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
-    for *values, count in ended.values_list(*names, "status").annotate(count=Count("pk")).order_by():
-        counts[tuple(values)] = count
-    counts += _missed()
-    told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
-    return counter("aihub_backup_runs", told, RUN, counts)
+    ended = BackupPart.objects.filter(**when).exclude(state__in=ACTIVE).annotate(status=status)
+    return list(ended.values_list("source", "backup__type", "status").annotate(count=Count("*")).order_by())
+
+
+def _long_ended() -> list[tuple[Any, ...]]:
+    """Before yesterday. Such a run never changes, so the same number of them ended the same way: they are counted by
+    status again only when there are more or fewer of them than the last time."""
+    until = _settled()
+    key = f"metrics:runs:{until:%Y-%m-%d}:{BackupPart.objects.filter(finished_at__lt=until).count()}"
+    found: list[tuple[Any, ...]] | None = cache.get(key)
+    if found is None:
+        found = _ended(finished_at__lt=until)
+        cache.set(key, found, timeout=2 * 86_400)
+    return found
+
+
+def _settled() -> datetime:
+    """Yesterday's midnight: whoever writes down an end now does not write one before it."""
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=1)
 
 
 def _missed() -> Counter[Labels]:
@@ -72,10 +95,8 @@ def _missed() -> Counter[Labels]:
 
 
 def _points(rows: list[Source]) -> Iterator[Family]:
-    stored = BackupPart.objects.filter(state__in=STORED)
-    restorable = stored.exclude(repository__state=RepositoryState.CREATING).exclude(pk__in=_damaged())
-    counted = restorable.values("source").annotate(newest=Max("data_as_of"), count=Count("pk")).order_by()
-    points = {one["source"]: one for one in counted}
+    counted = restorable.restorable_parts().values("source").annotate(newest=Max("data_as_of"), count=Count("*"))
+    points = {one["source"]: one for one in counted.order_by()}
     yield gauge(
         "aihub_source_last_restorable_timestamp_seconds", "Data time of the newest restorable point (0 = none)", SOURCE,
         ((labels(row), moment(points[row.pk]["newest"] if row.pk in points else None)) for row in rows),
@@ -91,14 +112,6 @@ def _points(rows: list[Source]) -> Iterator[Family]:
         ((labels(row), moment(last.get(row.pk))) for row in rows),
     )  # fmt: skip
     yield _failures(rows)
-
-
-def _damaged() -> QuerySet[Verification, Any]:
-    """Parts whose newest check that found something out found damage. Begins with the failed checks: they are few."""
-    newer = Verification.objects.filter(
-        part=OuterRef("part"), state__in=_ENDED, finished_at__gt=OuterRef("finished_at")
-    )
-    return Verification.objects.filter(~Exists(newer), state=VerificationState.FAILED).values("part")
 
 
 def _failures(rows: list[Source]) -> Family:
@@ -138,14 +151,14 @@ def _rto_minutes(source: Source, environments: Mapping[UUID, int]) -> int:
 
 
 def _checks(rows: list[Source]) -> Iterator[Family]:
-    ended = Verification.objects.filter(state__in=_ENDED, part__source__in=[row.pk for row in rows])
-    grouped = ended.values_list("part__source", "state").annotate(last=Max("finished_at")).order_by()
+    ended = Verification.objects.filter(state__in=CONCLUSIVE, source__in=[row.pk for row in rows])
+    grouped = ended.values_list("source", "state").annotate(last=Max("finished_at")).order_by()
     last = {(source, state): when for source, state, when in grouped}
     yield gauge(
         "aihub_source_last_verified_timestamp_seconds", "Last passed verification (0 = none)", SOURCE,
         ((labels(row), moment(last.get((row.pk, VerificationState.PASSED)))) for row in rows),
     )  # fmt: skip
-    known = [row for row in rows if any((row.pk, state) in last for state in _ENDED)]
+    known = [row for row in rows if any((row.pk, state) in last for state in CONCLUSIVE)]
     yield gauge(
         "aihub_source_last_verification_status", "Newest verification passed (1) or found damage (0)", SOURCE,
         ((labels(row), float(_passed(row.pk, last))) for row in known),
@@ -158,7 +171,7 @@ def _checks(rows: list[Source]) -> Iterator[Family]:
 
 
 def _passed(source: UUID, last: dict[tuple[UUID, str], datetime]) -> bool:
-    passed, failed = (moment(last.get((source, state))) for state in _ENDED)
+    passed, failed = (moment(last.get((source, state))) for state in CONCLUSIVE)
     return passed > failed
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, time
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib import admin, messages
-from django.db.models import Prefetch, QuerySet, prefetch_related_objects
+from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -24,7 +26,7 @@ from backups.admin import live
 from backups.admin.base import BROWSE, ServiceAdmin
 from backups.admin.deeds import Ask, Deed, DeedAdmin
 from backups.admin.looking import LookingAdmin, progress_of
-from backups.models import Backup, BackupPart, BackupState, Trigger, Verification, VerificationState
+from backups.models import Backup, BackupPart, BackupState, Source, Trigger, Verification, VerificationState
 from backups.models.backup import BACKUP_STORED, STORED
 from backups.models.verification import VERIFICATION_ACTIVE
 from backups.services import backups, verifications
@@ -98,7 +100,7 @@ class BackupAdmin(LookingAdmin):
     list_display_links = ("asked",)
     list_filter = ("state", "type", "trigger", "environment", ("hold_until", admin.EmptyFieldListFilter))
     list_select_related = ("environment",)
-    search_fields = ("label", "=id", "parts__source__name", "requested_by_name")
+    search_fields = ("label", "=id", "source", "requested_by_name")  # as `get_search_results` reads them
     date_hierarchy = "created_at"
     hidden = ("requested_by_kind", "requested_by_id")
     actions = ("verify_ticked",)
@@ -121,6 +123,14 @@ class BackupAdmin(LookingAdmin):
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Also by source: pages of sources lead here."""
         return lookup == "parts__source__id__exact" or bool(super().lookup_allowed(lookup, value, request))  # type: ignore[arg-type]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Every word somewhere: names of sources are looked through first, they are few."""
+        for word in search_term.split():
+            queryset = queryset.filter(_says(word))
+        return queryset, False
 
     def has_verify_permission(self, request: HttpRequest) -> bool:
         """Anywhere: the action looks at each row."""
@@ -203,6 +213,16 @@ class BackupAdmin(LookingAdmin):
         return showing.moment(backup.hold_until) if backup.held else showing.NOTHING
 
 
+def _says(word: str) -> Q:
+    named = BackupPart.objects.filter(source__in=Source.objects.filter(name__icontains=word).values("pk"))
+    found = (
+        Q(label__icontains=word) | Q(requested_by_name__icontains=word) | Q(pk__in=named.order_by().values("backup"))
+    )
+    with suppress(ValueError):
+        found |= Q(pk=UUID(word))
+    return found
+
+
 def _total(backup: Backup, name: str) -> int | None:
     known = [value for part in backup.parts.all() if (value := getattr(part, name)) is not None]
     return sum(known) if known else None
@@ -266,14 +286,14 @@ def _again(ask: Ask) -> str:
 class VerificationAdmin(DeedAdmin):
     """Integrity checks."""
 
-    list_display = ("standing", "asked", "source", "level", "storage", "objects_checked", "checked", "problems_count",
+    list_display = ("standing", "asked", "of", "level", "storage", "objects_checked", "checked", "problems_count",
                     "took", "requested_by_name")  # fmt: skip
     list_display_links = ("asked",)
     list_filter = ("state", "level", "storage")
     list_select_related = ("part__source", "part__backup", "storage", "job")
-    search_fields = ("=id", "=part__id", "part__source__name")
+    search_fields = ("=id", "=part__id", "source__name")
     date_hierarchy = "created_at"
-    hidden = ("requested_by_kind", "requested_by_id")
+    hidden = ("requested_by_kind", "requested_by_id", "source")
     empty_words = gettext_lazy(
         "Nothing was verified yet. Open a backup and press “Verify”, or let a policy ask for it."
     )
@@ -312,7 +332,7 @@ class VerificationAdmin(DeedAdmin):
         return showing.moment(check.created_at)
 
     @admin.display(description=gettext_lazy("source"))
-    def source(self, check: Verification) -> SafeString:
+    def of(self, check: Verification) -> SafeString:
         """Of the point, with the way to its backup."""
         page = reverse("admin:backups_backup_change", args=[check.part.backup_id])
         return format_html('<a href="{}">{}</a>', page, check.part.source)

@@ -11,25 +11,23 @@ from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin as UnfoldAdmin
-from unfold.views import ChangeList as UnfoldList
 
 from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
+from aihub_backup.core.long_lists import LongList
 from aihub_backup.core.scoped_admin import ScopedAdmin
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
-    _ChangeList = ChangeList
 else:
     _ModelAdmin = UnfoldAdmin  # takes no type parameters at run time
-    _ChangeList = UnfoldList
 
 
 BROWSE = "backups.browse_backup"
 
 
-class PreparedList(_ChangeList):
+class PreparedList(LongList):
     """A list whose rows are completed all at once, so that no column asks the database for each row."""
 
     def get_results(self, request: HttpRequest) -> None:

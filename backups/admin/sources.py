@@ -88,7 +88,8 @@ class StandingFilter(admin.SimpleListFilter):
         """The sources of which it is said now."""
         if self.value() is None:
             return queryset
-        found = protection.evaluate(list(queryset.select_related("policy")))
+        judged = queryset.select_related(None).only(*protection.JUDGED).prefetch_related("policy")
+        found = protection.evaluate(list(judged))
         return queryset.filter(pk__in=[key for key, verdict in found.items() if verdict.standing == self.value()])
 
 

@@ -9,8 +9,8 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from aihub_backup.core import tags
-from backups.models import Backup, BackupPart, RepositoryState, Verification, VerificationState
-from backups.models.backup import STORED
+from backups.models import Backup, BackupPart, VerificationState
+from backups.services import restorable
 
 M = TypeVar("M", bound=models.Model)
 
@@ -41,9 +41,10 @@ def tagged(rows: QuerySet[M], wanted: str) -> QuerySet[M]:
 
 def _judged(rows: QuerySet[Backup], asked: Mapping[str, Any]) -> QuerySet[Backup]:
     if "restorable" in asked:
-        rows = _either(rows, asked["restorable"], Exists(_parts()), Exists(_parts().filter(_unrestorable())))
+        rows = _either(rows, asked["restorable"], Exists(_parts()), Exists(_parts().filter(restorable.unrestorable())))
     if "verified" in asked:
-        unproven = Exists(_parts().exclude(Exists(_newest_check(VerificationState.PASSED))))
+        passed = restorable.newest_checks(VerificationState.PASSED).filter(part=OuterRef("pk"))
+        unproven = Exists(_parts().exclude(Exists(passed)))
         rows = _either(rows, asked["verified"], Exists(_parts()), unproven)
     return rows
 
@@ -55,16 +56,3 @@ def _either(rows: QuerySet[M], wanted: bool, some: Exists, bad: Exists) -> Query
 
 def _parts() -> QuerySet[BackupPart]:
     return BackupPart.objects.filter(backup=OuterRef("pk"))
-
-
-def _unrestorable() -> Q:
-    """As `services.restorable` judges, in SQL."""
-    damaged = Q(Exists(_newest_check(VerificationState.FAILED)))
-    return ~Q(state__in=STORED) | Q(repository__state=RepositoryState.CREATING) | damaged
-
-
-def _newest_check(state: str) -> QuerySet[Verification]:
-    """A check of the part with that result, and none newer that found something out."""
-    ended = (VerificationState.PASSED, VerificationState.FAILED)
-    newer = Verification.objects.filter(part=OuterRef("part"), state__in=ended, finished_at__gt=OuterRef("finished_at"))
-    return Verification.objects.filter(~Exists(newer), part=OuterRef("pk"), state=state)

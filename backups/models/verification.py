@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -16,6 +16,7 @@ from aihub_backup.core.reach import Reach
 from aihub_backup.core.states import Stateful
 from backups.models.backup import BackupPart, Trigger
 from backups.models.problem import CarriesError
+from backups.models.source import Source
 from backups.models.storage import Storage
 
 
@@ -32,6 +33,7 @@ class VerificationState(models.TextChoices):
 
 
 VERIFICATION_ACTIVE = frozenset({VerificationState.QUEUED, VerificationState.RUNNING, VerificationState.CANCELLING})
+CONCLUSIVE = (VerificationState.PASSED, VerificationState.FAILED)  # it found something out, for good
 
 
 class Verification(CarriesError, Stateful):
@@ -40,7 +42,7 @@ class Verification(CarriesError, Stateful):
     `problems` holds the first ones as {object, paths, message}; `problems_count` counts all.
     """
 
-    REACH: ClassVar[Reach] = Reach(through="part__source")
+    REACH: ClassVar[Reach] = Reach(through="source")
     State = VerificationState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         VerificationState.QUEUED: frozenset(
@@ -55,13 +57,17 @@ class Verification(CarriesError, Stateful):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     part = models.ForeignKey(BackupPart, models.PROTECT, verbose_name=_("backup part"), related_name="verifications")
+    # The part's, which never changes: so that a thousand sources' newest checks are found without looking at all parts.
+    source = models.ForeignKey(
+        Source, models.PROTECT, editable=False, db_index=False, verbose_name=_("source"), related_name="verifications"
+    )
     storage = models.ForeignKey(Storage, models.PROTECT, verbose_name=_("storage"), related_name="verifications")
     job = models.OneToOneField(
         Job, models.PROTECT, null=True, blank=True, verbose_name=_("job"), related_name="verification"
     )
     level = models.PositiveSmallIntegerField(_("level"))
     state = models.CharField(
-        _("state"), max_length=24, choices=VerificationState.choices, default=VerificationState.QUEUED, db_index=True
+        _("state"), max_length=24, choices=VerificationState.choices, default=VerificationState.QUEUED
     )
     trigger = models.CharField(_("trigger"), max_length=16, choices=Trigger.choices, default=Trigger.SYSTEM)
     requested_by_kind = models.CharField(max_length=16, default="system")
@@ -81,7 +87,13 @@ class Verification(CarriesError, Stateful):
         verbose_name = _("verification")
         verbose_name_plural = _("verifications")
         ordering = ("-created_at", "-id")
-        indexes = (models.Index(fields=("part", "-created_at"), name="verification_of_part"),)
+        indexes = (
+            models.Index(fields=("part", "-created_at"), name="verification_of_part"),
+            models.Index(fields=("part", "state", "-finished_at"), name="verification_results_of_part"),
+            models.Index(fields=("source", "-finished_at", "-id", "state"), name="verification_of_source"),
+            models.Index(fields=("-created_at", "-id"), name="verification_newest"),
+            models.Index(fields=("state", "-created_at"), name="verification_by_state"),
+        )
         constraints = (
             models.CheckConstraint(condition=models.Q(level__range=(1, 3)), name="verification_level_1_to_3"),
             models.UniqueConstraint(
@@ -92,6 +104,12 @@ class Verification(CarriesError, Stateful):
 
     def __str__(self) -> str:
         return f"{self.part} L{self.level}"
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """With the source of the part."""
+        if self._state.adding:
+            self.source_id = self.part.source_id
+        super().save(*args, **options)
 
     @property
     def active(self) -> bool:

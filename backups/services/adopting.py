@@ -219,6 +219,7 @@ def _adopted(repository: Repository, secret: Key, leaves: list[str], *, by: Acto
             "repository.adopt", repository, by=by, repository_id=repository.engine_id, storage=str(repository.storage),
             opened_with=secret.kind, took_over=took_over,
         )  # fmt: skip
+        repositories.keep_habits(repository, by=by)
         return _reading(repository)
 
 

@@ -12,14 +12,14 @@ from aihub_backup.core.audit import SYSTEM
 from aihub_backup.core.failures import Failure
 from backups.models import BackupPart, Source, Trigger, Verification, VerificationState, VerifyLevel
 from backups.models.backup import STORED
-from backups.models.verification import VERIFICATION_ACTIVE
+from backups.models.verification import CONCLUSIVE, VERIFICATION_ACTIVE
 from backups.services import verifications
 
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(hours=1)  # before a check that found nothing out is asked for again
 
-_COUNTS = VERIFICATION_ACTIVE | {VerificationState.PASSED, VerificationState.FAILED}
+_COUNTS = VERIFICATION_ACTIVE | set(CONCLUSIVE)
 
 
 def verify_due() -> list[Verification]:

@@ -7,19 +7,17 @@ from collections.abc import Hashable, Iterable
 from dataclasses import fields
 from datetime import datetime
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from aihub_backup.core.audit import SYSTEM
 from aihub_backup.core.failures import Failure
-from backups.models import Backup, BackupPart, Policy, Verification, VerificationState
+from backups.models import Backup, BackupPart, Policy
 from backups.models.backup import STORED
-from backups.services import deletion
+from backups.services import deletion, restorable
 from backups.services.retention import Point, Rules, select_expired
 
 log = logging.getLogger(__name__)
-
-_FOUND_OUT = (VerificationState.PASSED, VerificationState.FAILED)
 
 
 def apply_retention(now: datetime | None = None) -> list[Backup]:
@@ -40,7 +38,8 @@ def apply_retention(now: datetime | None = None) -> list[Backup]:
 def expired(now: datetime) -> list[Backup]:
     """The backups that retention would forget now, oldest first. A recovery set goes as a whole or not at all."""
     parts = list(_stored())
-    points = [_point(part, now) for part in parts]
+    damaged = set(restorable.damaged_parts())
+    points = [_point(part, part.pk in damaged, now) for part in parts]
     gone = select_expired(points, _rules(), now)
     kept = {part.backup_id for part in parts if part.pk not in gone}
     found = {part.backup_id: part.backup for part in parts if part.backup_id not in kept}
@@ -53,14 +52,12 @@ def rules(policy: Policy) -> Rules:
 
 
 def _stored() -> QuerySet[BackupPart]:
-    checks = Verification.objects.filter(part=OuterRef("pk"), state__in=_FOUND_OUT).order_by("-finished_at", "-pk")
     rows = BackupPart.objects.filter(state__in=STORED).select_related("backup__policy", "source__policy")
-    return rows.annotate(checked=Subquery(checks.values("state")[:1])).order_by("backup__created_at", "pk")
+    return rows.order_by("backup__created_at", "pk")
 
 
-def _point(part: BackupPart, now: datetime) -> Point:
+def _point(part: BackupPart, damaged: bool, now: datetime) -> Point:
     held = part.backup.hold_until is not None and part.backup.hold_until > now
-    damaged = getattr(part, "checked", None) == VerificationState.FAILED
     policy = part.promise.pk if part.promise else None
     return Point(part.pk, part.source_id, policy, part.backup.created_at, held, not damaged)
 

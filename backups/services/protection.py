@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery, TextChoices
+from django.db.models import OuterRef, QuerySet, Subquery, TextChoices
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -18,15 +20,15 @@ from backups.models import (
     OwnProtection,
     PartState,
     Policy,
+    Repository,
     RepositoryState,
     Source,
     Verification,
     VerificationState,
 )
 from backups.models.backup import STORED
-from backups.services import objectives
-
-CONCLUSIVE = (VerificationState.PASSED, VerificationState.FAILED)
+from backups.models.verification import CONCLUSIVE
+from backups.services import objectives, restorable
 
 
 class Standing(TextChoices):
@@ -55,12 +57,17 @@ _WORST_FIRST = (Standing.CRITICAL, Standing.WARNING, Standing.PROTECTED)
 
 @dataclass(frozen=True)
 class Finding:
-    """What one test found; `sentence` is in the reader's language."""
+    """What one test found. `tell` makes its sentence when somebody reads it: of a thousand sources few are shown."""
 
     aspect: Aspect
     standing: Standing
-    sentence: str
+    tell: Callable[[], str]
     asked: bool = True  # False: nobody asks for it, so that it neither passed nor failed
+
+    @property
+    def sentence(self) -> str:
+        """In the reader's language."""
+        return self.tell()
 
     @property
     def word(self) -> str:
@@ -93,6 +100,10 @@ class Verdict:
         return next((one.sentence for one in self.findings if one.standing == self.standing), "")
 
 
+# What is read of a source that is judged: lists of a thousand need no more of those that they do not show.
+JUDGED = ("name", "environment", "policy", "enabled", "archived_at", "holds_console")
+
+
 def evaluate(sources: Sequence[Source], now: datetime | None = None) -> dict[UUID, Verdict]:
     """The verdict of each source, in a fixed number of queries however many there are. Policies should be fetched."""
     keys, moment = [source.pk for source in sources], now or timezone.now()
@@ -123,7 +134,7 @@ def _of_the_console(sources: Sequence[Source], found: Mapping[UUID, Verdict]) ->
     if own is None or not why:
         return {}
     judged = found[own.source_id]
-    told = Finding(Aspect.SERVICE, Standing.CRITICAL, why)
+    told = Finding(Aspect.SERVICE, Standing.CRITICAL, lambda: why)
     return {own.source_id: replace(judged, standing=Standing.CRITICAL, findings=(told, *judged.findings))}
 
 
@@ -137,7 +148,7 @@ def _verdict(
 ) -> Verdict:
     found = tuple(_findings(source.policy, point, checked, rpo, now))
     if failure is not None:
-        found = (*found, Finding(Aspect.RUN, Standing.WARNING, _failed(failure)))
+        found = (*found, Finding(Aspect.RUN, Standing.WARNING, partial(_failed, failure)))
     standing = next(one for one in _WORST_FIRST if any(finding.standing == one for finding in found))
     judged = standing if source.in_service else Standing.PAUSED
     return Verdict(judged, found, point, checked, rpo)
@@ -147,9 +158,7 @@ def _findings(
     policy: Policy | None, point: BackupPart | None, checked: Verification | None, rpo: timedelta, now: datetime
 ) -> Iterable[Finding]:
     if point is None or point.data_as_of is None:
-        yield Finding(
-            Aspect.FRESH, Standing.CRITICAL, _("Nothing could be restored: there is no usable recovery point.")
-        )
+        yield Finding(Aspect.FRESH, Standing.CRITICAL, _nothing)
         if checked is not None and checked.state == VerificationState.FAILED:
             yield _verified(policy, checked, now)
         return
@@ -157,106 +166,139 @@ def _findings(
     yield _verified(policy, checked, now)
     yield _copies(policy)
     yield _tested(policy)
-    yield _keys(point)
+    yield _keys(point.repository)
 
 
 # --- the five tests -------------------------------------------------------------------------------------------------
 
 
 def _fresh(rpo: timedelta, at: datetime, now: datetime) -> Finding:
-    facts = {"age": timesince(at, now), "rpo": _minutes(rpo)}
-    if now - at <= rpo:
-        told = _("The newest restorable point is %(age)s old; its target is %(rpo)s.") % facts
-        return Finding(Aspect.FRESH, Standing.PROTECTED, told)
-    told = _("The newest restorable point is %(age)s old, over its target of %(rpo)s. Back it up now.") % facts
-    return Finding(Aspect.FRESH, Standing.CRITICAL, told)
+    standing = Standing.PROTECTED if now - at <= rpo else Standing.CRITICAL
+    return Finding(Aspect.FRESH, standing, partial(_how_old, standing, rpo, at, now))
 
 
 def _verified(policy: Policy | None, checked: Verification | None, now: datetime) -> Finding:
     hours = policy.verify_interval_hours if policy else None
     if checked is None:
-        told = _("It was never verified.")
-        return Finding(Aspect.VERIFIED, Standing.WARNING if hours else Standing.PROTECTED, told, asked=bool(hours))
-    at = checked.finished_at or checked.created_at
-    facts = {"level": checked.level, "age": timesince(at, now), "count": checked.problems_count}
+        standing = Standing.WARNING if hours else Standing.PROTECTED
+        return Finding(Aspect.VERIFIED, standing, _never_verified, asked=bool(hours))
     if checked.state == VerificationState.FAILED:
-        told = _("The newest verification found damage (%(count)d problems). Back it up anew and verify.") % facts
-        return Finding(Aspect.VERIFIED, Standing.CRITICAL, told)
-    if hours and now - at > timedelta(hours=hours):
-        told = _("It was verified %(age)s ago, longer than its policy allows. Verify it.") % facts
-        return Finding(Aspect.VERIFIED, Standing.WARNING, told)
-    return Finding(Aspect.VERIFIED, Standing.PROTECTED, _("Verified at level %(level)d, %(age)s ago.") % facts)
+        return Finding(Aspect.VERIFIED, Standing.CRITICAL, partial(_damage, checked))
+    at = checked.finished_at or checked.created_at
+    standing = Standing.WARNING if hours and now - at > timedelta(hours=hours) else Standing.PROTECTED
+    return Finding(Aspect.VERIFIED, standing, partial(_when_verified, standing, checked.level, at, now))
 
 
 def _copies(policy: Policy | None) -> Finding:
     wanted = policy.required_copies if policy else 1
-    if wanted > 1:
-        told = _("One copy, and its policy asks for %(count)d: further copies are not made by this version.")
-        return Finding(Aspect.COPIES, Standing.WARNING, told % {"count": wanted})
-    return Finding(Aspect.COPIES, Standing.PROTECTED, _("One copy, as its policy asks."))
+    standing = Standing.WARNING if wanted > 1 else Standing.PROTECTED
+    return Finding(Aspect.COPIES, standing, partial(_how_many_copies, wanted))
 
 
 def _tested(policy: Policy | None) -> Finding:
-    if policy is not None and policy.restore_test_interval_days:
-        told = _("Its policy asks for restore tests, and this version makes none. Recover it to a new place and look.")
-        return Finding(Aspect.TESTED, Standing.WARNING, told)
-    return Finding(Aspect.TESTED, Standing.PROTECTED, _("No restore test is asked for."), asked=False)
+    wanted = policy is not None and bool(policy.restore_test_interval_days)
+    standing = Standing.WARNING if wanted else Standing.PROTECTED
+    return Finding(Aspect.TESTED, standing, partial(_which_restore_tests, wanted), asked=wanted)
 
 
-def _keys(point: BackupPart) -> Finding:
-    repository, facts = point.repository, {"name": point.repository.name}
+def _keys(repository: Repository) -> Finding:
+    standing = Standing.CRITICAL
+    if repository.state != RepositoryState.TAMPERED and (repository.kit_proven_at or repository.kit_waived_at):
+        standing = Standing.PROTECTED if repository.kit_proven_at else Standing.WARNING
+    return Finding(Aspect.KEYS, standing, partial(_which_keys, repository))
+
+
+# --- in words, for whoever reads them -------------------------------------------------------------------------------
+
+
+def _nothing() -> str:
+    return _("Nothing could be restored: there is no usable recovery point.")
+
+
+def _how_old(standing: Standing, rpo: timedelta, at: datetime, now: datetime) -> str:
+    minutes = _("%(minutes)d minutes") % {"minutes": round(rpo.total_seconds() / 60)}
+    told = _("The newest restorable point is %(age)s old, over its target of %(rpo)s. Back it up now.")
+    if standing == Standing.PROTECTED:
+        told = _("The newest restorable point is %(age)s old; its target is %(rpo)s.")
+    return told % {"age": timesince(at, now), "rpo": minutes}
+
+
+def _never_verified() -> str:
+    return _("It was never verified.")
+
+
+def _damage(checked: Verification) -> str:
+    told = _("The newest verification found damage (%(count)d problems). Back it up anew and verify.")
+    return told % {"count": checked.problems_count}
+
+
+def _when_verified(standing: Standing, level: int, at: datetime, now: datetime) -> str:
+    told = _("It was verified %(age)s ago, longer than its policy allows. Verify it.")
+    if standing == Standing.PROTECTED:
+        told = _("Verified at level %(level)d, %(age)s ago.")
+    return told % {"level": level, "age": timesince(at, now)}
+
+
+def _how_many_copies(wanted: int) -> str:
+    if wanted <= 1:
+        return _("One copy, as its policy asks.")
+    told = _("One copy, and its policy asks for %(count)d: further copies are not made by this version.")
+    return told % {"count": wanted}
+
+
+def _which_restore_tests(wanted: bool) -> str:
+    if wanted:
+        return _("Its policy asks for restore tests, and this version makes none. Recover it to a new place and look.")
+    return _("No restore test is asked for.")
+
+
+def _which_keys(repository: Repository) -> str:
+    told = _("Nobody has proven the recovery kit of “%(name)s”. Without it a lost console cannot be replaced.")
     if repository.state == RepositoryState.TAMPERED:
         told = _("The history of the repository “%(name)s” was changed from outside. Look at it before you rely on it.")
-        return Finding(Aspect.KEYS, Standing.CRITICAL, told % facts)
-    if repository.kit_proven_at is not None:
-        return Finding(Aspect.KEYS, Standing.PROTECTED, _("The recovery kit of “%(name)s” was proven.") % facts)
-    if repository.kit_waived_at is not None:
-        told = _("The recovery kit of “%(name)s” was waived, not proven. Print it and prove it.") % facts
-        return Finding(Aspect.KEYS, Standing.WARNING, told)
-    told = _("Nobody has proven the recovery kit of “%(name)s”. Without it a lost console cannot be replaced.") % facts
-    return Finding(Aspect.KEYS, Standing.CRITICAL, told)
+    elif repository.kit_proven_at is not None:
+        told = _("The recovery kit of “%(name)s” was proven.")
+    elif repository.kit_waived_at is not None:
+        told = _("The recovery kit of “%(name)s” was waived, not proven. Print it and prove it.")
+    return told % {"name": repository.name}
 
 
 def _failed(failure: BackupPart) -> str:
     return _("The last run failed: %(why)s") % {"why": failure.error_message or failure.get_state_display()}
 
 
-def _minutes(rpo: timedelta) -> str:
-    return _("%(minutes)d minutes") % {"minutes": round(rpo.total_seconds() / 60)}
-
-
 # --- what it looks at -----------------------------------------------------------------------------------------------
 
 
-def restorable_parts() -> QuerySet[BackupPart]:
-    """Recovery points whose newest conclusive check, where there is one, has passed."""
-    newest = Verification.objects.filter(part=OuterRef("pk"), state__in=CONCLUSIVE).order_by("-finished_at", "-pk")
-    stored = BackupPart.objects.filter(state__in=STORED, data_as_of__isnull=False)
-    usable = stored.exclude(repository__state=RepositoryState.CREATING).annotate(
-        found=Subquery(newest.values("state")[:1])
-    )
-    return usable.filter(Q(found__isnull=True) | ~Q(found=VerificationState.FAILED))
+# A verdict reads few columns, and of each source one row: whoever wants more of it asks for that row again.
+_OF_A_POINT = ("source", "repository", "backup", "state", "data_as_of", "size_bytes")
+_OF_A_CHECK = ("source", "state", "level", "problems_count", "created_at", "finished_at")
+_OF_A_FAILURE = ("source", "state", "error_message")
 
 
 def _points(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
-    newest = restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk").values("pk")[:1]
-    found = Source.objects.filter(pk__in=keys).annotate(point=Subquery(newest)).values_list("point", flat=True)
-    parts = BackupPart.objects.select_related("repository__storage", "backup").filter(pk__in=[*filter(None, found)])
-    return {part.source_id: part for part in parts}
+    newest = restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk").values("pk")[:1]
+    # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
+    found = BackupPart.objects.filter(pk__in=_of_each(keys, newest)).only(*_OF_A_POINT).order_by()
+    return {part.source_id: part for part in found.prefetch_related("repository")}
 
 
 def _checks(keys: Sequence[UUID]) -> dict[UUID, Verification]:
-    ended = Verification.objects.filter(part__source=OuterRef("pk"), state__in=CONCLUSIVE, part__state__in=STORED)
+    """Of points that are there: what was found in others says nothing about what could be brought back."""
+    ended = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE, part__state__in=STORED)
     newest = ended.order_by("-finished_at", "-pk").values("pk")[:1]
-    found = Source.objects.filter(pk__in=keys).annotate(newest=Subquery(newest)).values_list("pk", "newest")
-    wanted = {check: source for source, check in found if check is not None}
-    return {wanted[check.pk]: check for check in Verification.objects.filter(pk__in=wanted)}
+    found = Verification.objects.filter(pk__in=_of_each(keys, newest)).only(*_OF_A_CHECK).order_by()
+    return {check.source_id: check for check in found}
 
 
 def _failures(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
     """The newest part of a source that ended, where it ended badly."""
     ended = BackupPart.objects.filter(source=OuterRef("pk"), state__in=[*STORED, PartState.FAILED])
     newest = ended.order_by("-created_at", "-pk").values("pk")[:1]
-    found = Source.objects.filter(pk__in=keys).annotate(newest=Subquery(newest)).values_list("newest", flat=True)
-    failed = BackupPart.objects.filter(pk__in=[*filter(None, found)], state=PartState.FAILED)
-    return {part.source_id: part for part in failed}
+    failed = BackupPart.objects.filter(pk__in=_of_each(keys, newest), state=PartState.FAILED).only(*_OF_A_FAILURE)
+    return {part.source_id: part for part in failed.order_by()}
+
+
+def _of_each(keys: Sequence[UUID], newest: QuerySet[Any, Any]) -> QuerySet[Source, Any]:
+    """The id that `newest` finds for each source."""
+    return Source.objects.filter(pk__in=keys).values_list(Subquery(newest), flat=True).order_by()

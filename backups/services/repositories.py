@@ -20,7 +20,7 @@ from aihub_backup.core.redaction import remember as mask
 from backups import engine
 from backups.engine.codec import LEVELS
 from backups.engine.codec import Codec as EngineCodec
-from backups.models import OwnProtection, Repository, RepositoryState, Storage
+from backups.models import OwnProtection, Repository, RepositoryState, Source, Storage
 from backups.models.repository import Codec
 from backups.services import placing, saving, storages
 from backups.services.recovery_kits import RecoveryKit
@@ -96,10 +96,12 @@ def waive_kit(repository: Repository, *, reason: str, by: Actor) -> Repository:
     return repository
 
 
+IN_USE = (RepositoryState.OK, RepositoryState.TAMPERED)
+
+
 def default() -> Repository:
     """The only repository in use. Refused when there is none or more than one."""
-    in_use = Repository.objects.filter(state__in=(RepositoryState.OK, RepositoryState.TAMPERED))
-    found = list(in_use.select_related("storage__node")[:2])
+    found = list(Repository.objects.filter(state__in=IN_USE).select_related("storage__node")[:2])
     if not found:
         raise Refused(_("There is no repository yet; create one before the first backup."), code="source-not-ready")
     if len(found) > 1:
@@ -108,6 +110,16 @@ def default() -> Repository:
             code="source-not-ready",
         )
     return found[0]
+
+
+def keep_habits(added: Repository, *, by: Actor) -> None:
+    """A second repository is in use now: sources that name none went to the only one so far, and go on doing so."""
+    before = list(Repository.objects.filter(state__in=IN_USE).exclude(pk=added.pk)[:2])
+    if len(before) != 1:
+        return
+    for source in Source.objects.filter(repository=None):
+        Source.objects.filter(pk=source.pk).update(repository=before[0])
+        record("source.update", source, by=by, repository=before[0].name, because_of=added.name)
 
 
 def must_take(repository: Repository) -> None:
@@ -256,6 +268,7 @@ def _made(repository: Repository, made: dict[str, Any], *, by: Actor, waive_kit:
         repository.save()
         repository.move_to(RepositoryState.OK)
         record("repository.create", repository, by=by, repository_id=made["id"], storage=str(repository.storage))
+        keep_habits(repository, by=by)
         if waive_kit:
             _waived_at_birth(repository, by)
     return RecoveryKit(repository, made["id"], storages.place(repository.storage), code)

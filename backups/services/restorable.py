@@ -1,11 +1,18 @@
-"""Could this be brought back now? Asked by lists, pages, recoveries and deletions alike."""
+"""Could this be brought back now? Asked by lists, pages, verdicts, metrics, recoveries, retention and deletions alike.
+
+Twice: of rows that somebody holds in their hands, with reasons; and of whole tables, in SQL.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import UUID
 
-from backups.models import BackupPart, PartState, RepositoryState, VerificationState
-from backups.models.backup import ACTIVE
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from backups.models import BackupPart, PartState, Repository, RepositoryState, Verification, VerificationState
+from backups.models.backup import ACTIVE, STORED
+from backups.models.verification import CONCLUSIVE
 from backups.services import verifications
 
 
@@ -27,3 +34,29 @@ def _why_nothing(state: str) -> str:
     if state in ACTIVE:
         return "running"
     return "deleted" if state == PartState.DELETING else state
+
+
+# --- the same of whole tables ---------------------------------------------------------------------------------------
+
+
+def restorable_parts() -> QuerySet[BackupPart]:
+    """Recovery points in a repository that is there, whose newest conclusive check, if there is one, has passed."""
+    return BackupPart.objects.filter(data_as_of__isnull=False).exclude(unrestorable())
+
+
+def unrestorable() -> Q:
+    """Of a part: nothing is stored, or its repository is not there yet, or it is damaged."""
+    creating = Repository.objects.filter(state=RepositoryState.CREATING)
+    return ~Q(state__in=STORED) | Q(repository__in=creating.values("pk")) | Q(pk__in=damaged_parts())
+
+
+def damaged_parts() -> QuerySet[Verification, UUID]:
+    """Ids of the parts whose newest conclusive check found damage. Begins with the failed checks: they are few."""
+    return newest_checks(VerificationState.FAILED).values_list("part", flat=True)
+
+
+def newest_checks(state: str) -> QuerySet[Verification]:
+    """The checks with that result after which none of the same part found something out."""
+    same = Verification.objects.filter(part=OuterRef("part"), state__in=CONCLUSIVE)
+    later = Q(finished_at__gt=OuterRef("finished_at")) | Q(finished_at=OuterRef("finished_at"), pk__gt=OuterRef("pk"))
+    return Verification.objects.filter(~Exists(same.filter(later)), state=state).order_by()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncDate
+from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
 from backups.models import BackupPart, PartState, ScheduleSlot, SlotState, Source
@@ -46,15 +48,21 @@ def days() -> list[date]:
     return [today - timedelta(days=back) for back in reversed(range(DAYS))]
 
 
-def together(several: Iterable[Strip]) -> Strip:
-    """One strip of several: the worst of each day."""
-    columns = zip(*several, strict=True)
-    return [_cell(column[0].day, {cell.state for cell in column}) for column in columns]
+def whole(sources: QuerySet[Source]) -> Strip:
+    """One strip of them all: the worst of each day, whichever source it befell."""
+    happened: dict[date, set[str]] = {}
+    parts = _ended().filter(source__in=sources.order_by().values("pk")).annotate(day=Day("created_at"))
+    for day, state in parts.values_list("day", "state").distinct().order_by():
+        happened.setdefault(day, set()).add(_OF_PART[PartState(state)])
+    missed = _skipped().filter(schedule__sources__in=sources.order_by().values("pk"))
+    for day in missed.values_list("day", flat=True).distinct().order_by():
+        happened.setdefault(day, set()).add("missed")
+    return [_cell(day, happened.get(day, set())) for day in days()]
 
 
-def counts(sources: Sequence[Source]) -> tuple[int, int]:
+def counts(sources: QuerySet[Source]) -> tuple[int, int]:
     """How many runs of the last 30 days ended with a recovery point, and how many failed."""
-    rows = BackupPart.objects.filter(source__in=sources, created_at__date__gte=days()[0])
+    rows = BackupPart.objects.filter(source__in=sources.order_by().values("pk"), created_at__gte=_begin())
     told = dict(rows.values_list("state").annotate(count=Count("pk")))
     good = sum(told.get(state, 0) for state, word in _OF_PART.items() if word in ("ok", "warning"))
     return good, told.get(PartState.FAILED, 0)
@@ -64,15 +72,39 @@ def _cell(day: date, happened: set[str]) -> Cell:
     return Cell(day, next((state for state in _WORST_FIRST if state in happened), "none"))
 
 
+def _begin() -> datetime:
+    """Midnight of the first day."""
+    return timezone.make_aware(datetime.combine(days()[0], time()))
+
+
+def _ended() -> QuerySet[BackupPart]:
+    return BackupPart.objects.filter(created_at__gte=_begin(), state__in=_OF_PART)
+
+
+def _skipped() -> QuerySet[Any, Any]:
+    """Missed slots with their day."""
+    slots = ScheduleSlot.objects.filter(state=SlotState.MISSED, due_at__gte=_begin())
+    return slots.annotate(day=Day("due_at"))
+
+
 def _parts(sources: Sequence[Source]) -> list[tuple[UUID, date, str]]:
-    rows = BackupPart.objects.filter(source__in=sources, created_at__date__gte=days()[0], state__in=_OF_PART)
-    told = rows.annotate(day=TruncDate("created_at")).values_list("source", "day", "state").distinct().order_by()
+    rows = _ended().filter(source__in=sources).annotate(day=Day("created_at"))
+    told = rows.values_list("source", "day", "state").distinct().order_by()
     return [(source, day, _OF_PART[PartState(state)]) for source, day, state in told]
 
 
 def _missed(sources: Sequence[Source]) -> list[tuple[UUID, date, str]]:
-    slots = ScheduleSlot.objects.filter(state=SlotState.MISSED, schedule__sources__in=sources)
-    rows = slots.filter(due_at__date__gte=days()[0]).annotate(day=TruncDate("due_at"))
-    told = rows.values_list("schedule__sources", "day").distinct().order_by()
     known = {source.pk for source in sources}
+    told = _skipped().filter(schedule__sources__in=known).values_list("schedule__sources", "day").distinct().order_by()
     return [(source, day, "missed") for source, day in told if source in known]
+
+
+class Day(TruncDate):
+    """The day of a moment. On SQLite Django calls Python for each row; in UTC the text of the moment begins with it."""
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: Any, **context: Any) -> Any:
+        """Its first ten letters, where the time zone is UTC."""
+        if timezone.get_current_timezone_name() != "UTC":
+            return super().as_sql(compiler, connection, **context)
+        sql, parameters = compiler.compile(self.lhs)
+        return f"substr({sql}, 1, 10)", parameters

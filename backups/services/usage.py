@@ -22,5 +22,5 @@ class Usage(NamedTuple):
 def of_repositories(parts: QuerySet[BackupPart]) -> dict[UUID, Usage]:
     """Of each repository, as far as the given parts are in it; one without a recovery point is not there."""
     rows = parts.filter(state__in=STORED).order_by().values_list("repository")
-    counted = rows.annotate(Count("pk"), Sum("stored_bytes"), Sum("size_bytes"))
+    counted = rows.annotate(count=Count("*"), added=Sum("stored_bytes"), whole=Sum("size_bytes"))
     return {key: Usage(points, stored or 0, size or 0) for key, points, stored, size in counted}

@@ -28,7 +28,7 @@ from backups.models import (
     VerificationState,
 )
 from backups.models.backup import STORED
-from backups.models.verification import VERIFICATION_ACTIVE
+from backups.models.verification import CONCLUSIVE, VERIFICATION_ACTIVE
 from backups.services import lookup, repositories
 from backups.services.failing import clear, columns, printable_paths
 from backups.services.running import perform
@@ -36,7 +36,6 @@ from backups.services.running import perform
 JOB = "verification"
 QUEUE = "backup"
 RESTORE_TEST = 4
-ENDED = (VerificationState.PASSED, VerificationState.FAILED)
 
 
 def request(
@@ -104,7 +103,7 @@ def get(reference: UUID | str) -> Verification:
 
 def latest(part: BackupPart) -> Verification | None:
     """The newest check of the part that found something out."""
-    ended = [one for one in part.verifications.all() if one.state in ENDED]
+    ended = [one for one in part.verifications.all() if one.state in CONCLUSIVE]
     return max(ended, key=lambda one: (one.finished_at or one.created_at, one.pk), default=None)
 
 

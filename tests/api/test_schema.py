@@ -8,18 +8,13 @@ from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
-import pytest
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
 from rest_framework.test import APIClient
 
-from aihub_backup.core.models import ApiToken, Environment, User
-from backups.models import Backup, Policy, Source
 from tests.api import conformity
-from tests.api.stories import Answer, Caller
+from tests.api.stories import Caller
 from tests.api.test_access import NEEDS, ask
 
 OPERATIONS = {
@@ -125,102 +120,6 @@ def test_the_documentation_page_needs_no_other_host(api: APIClient) -> None:
     files = re.findall(r"(?:src|href)=\"/static/([^\"]+)\"", page)
     assert files
     assert all(finders.find(name) for name in files)
-
-
-# --- nonsense -------------------------------------------------------------------------------------------------------
-
-_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _text
-_nonsense = st.recursive(_plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3))
-
-
-def _bodies(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Bodies with the right members, some missing, holding sensible things and nonsense."""
-    members = {name: _member(one) for name, one in schema.get("properties", {}).items()}
-    return st.fixed_dictionaries({}, optional=members)
-
-
-def _member(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    known = schema.get("enum") or _resolved(schema).get("enum")
-    sensible = (
-        st.sampled_from(known) if known else st.sampled_from(["new_place", "x", 1, [], {}, "2026-11-22T00:00:00Z"])
-    )
-    return sensible | _nonsense
-
-
-def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
-    reference = schema.get("$ref") or (schema.get("allOf") or [{}])[0].get("$ref", "")
-    found: dict[str, Any] = conformity.document()["components"]["schemas"].get(reference.rpartition("/")[2], {})
-    return found
-
-
-def _writing() -> list[tuple[str, str, dict[str, Any]]]:
-    """(method, path, body schema) of every operation that takes a body."""
-    found = []
-    for path, methods in conformity.document()["paths"].items():
-        for method, one in methods.items():
-            schema = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-            if schema:
-                found.append((method, path, _resolved(schema)))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "schema"), _writing(), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_nonsense_is_refused_in_words(
-    transactional_db: None, owner: User, method: str, path: str, schema: dict[str, Any]
-) -> None:
-    """Whatever is sent: an answer that the schema declares, never an internal error."""
-    _row, secret = ApiToken.objects.issue(owner, "fuzz")
-    client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
-    address = re.sub(r"\{\w+_id\}", "00000000-0000-0000-0000-000000000007", path).replace("{reference}", "nobody")
-
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(body=_bodies(schema) | _nonsense)
-    def ask_with(body: Any) -> None:
-        raw = json.dumps(body).encode()
-        answer = Answer(client.generic(method.upper(), address, raw, content_type="application/json"))  # type: ignore[arg-type]  # the stubs know only texts
-        assert answer.status < 500, (body, answer)
-
-    ask_with()
-
-
-def _asking() -> list[str]:
-    return [row for row in NEEDS if row.startswith("GET")]
-
-
-@pytest.mark.parametrize("row", _asking())
-def test_nonsense_in_queries_is_refused_in_words(environment: Environment, call: Caller, row: str) -> None:
-    Source.objects.create(
-        name="docs", kind="files", options={"paths": ["/x"]}, environment=environment, tags={"a": "b"}
-    )
-    Backup.objects.create(type="full", state="missed", environment=environment, tags={"a": "b"}, requested_by_name="x")
-    Policy.objects.create(name="gold")
-    _method, _, address = row.partition(" ")
-    address = re.sub(r"<uuid:\w+>", "00000000-0000-0000-0000-000000000007", address).replace("<str:reference>", "x")
-    known = [
-        "cursor",
-        "page",
-        "page_size",
-        "count",
-        "status",
-        "created_after",
-        "q",
-        "tag",
-        "source",
-        "ordering",
-        "fields",
-    ]
-
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(query=st.dictionaries(st.sampled_from(known) | _text, _text, max_size=3))
-    def ask_with(query: dict[str, str]) -> None:
-        answer = call.get(f"/{address}", query)
-        assert answer.status < 500, (query, answer)
-
-    ask_with()
 
 
 def test_the_walk_and_the_schema_know_the_same_addresses(call: Caller) -> None:

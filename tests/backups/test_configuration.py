@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid, Refused
-from aihub_backup.core.models import Environment
+from aihub_backup.core.models import AuditEvent, Environment
 from aihub_backup.core.options import OptionsError
 from backups import engine
 from backups.models import BackupPart, Repository, RepositoryState, Source, Storage
@@ -302,9 +302,29 @@ def test_with_several_environments_one_must_be_named(storage: Storage, data: Pat
     assert sources.create("docs", "files", {"paths": [str(data)]}, by=by, environment=staging).environment == staging
 
 
-def test_with_several_repositories_one_must_be_named(source: Source, by: Actor, tmp_path: Path) -> None:
+@pytest.fixture
+def second(repository: Repository, by: Actor, tmp_path: Path) -> Repository:
+    """Made when there was one already."""
     other = storages.create("disk 2", "local", {"path": str(tmp_path / "disk2")}, by=by)
-    second = repositories.create("second", other, by=by, waive_kit=True).repository
+    return repositories.create("second", other, by=by, waive_kit=True).repository
+
+
+def test_a_second_repository_changes_nothing_for_sources_that_named_none(
+    source: Source, repository: Repository, by: Actor, tmp_path: Path
+) -> None:
+    assert source.repository is None
+    other = storages.create("disk 2", "local", {"path": str(tmp_path / "disk2")}, by=by)
+
+    repositories.create("second", other, by=by, waive_kit=True)
+
+    source.refresh_from_db()
+    assert source.repository == repository
+    assert stories.part_of(stories.back_up(source, by)).repository == repository
+    assert AuditEvent.objects.get(action="source.update").facts == {"repository": "main", "because_of": "second"}
+
+
+def test_with_several_repositories_one_must_be_named(second: Repository, data: Path, by: Actor) -> None:
+    sources.create("docs", "files", {"paths": [str(data)]}, by=by)
 
     with pytest.raises(Refused, match="several repositories"):
         backups.request("files", by=by)

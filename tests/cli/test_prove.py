@@ -11,7 +11,7 @@ import pytest
 from aihub_backup.cli import prove
 from aihub_backup.cli.exits import CommandFailed, Exit
 from tests.proofs import registry
-from tests.proofs.registry import Case, Figures, Run
+from tests.proofs.registry import Case, Figures, Missed, Run
 
 
 @pytest.fixture
@@ -72,6 +72,20 @@ def test_it_tells_failures_and_tries_them_again(tmp_path: Path, runs: list[int])
     assert codes == [Exit.FAILED, Exit.FAILED]
     assert runs == [0, 1, 2, 1]
     assert "- count, case 1: AssertionError: it broke" in (tmp_path / "proof/madeup.md").read_text()
+
+
+def test_it_writes_the_figures_of_a_case_that_missed_what_is_claimed(tmp_path: Path, runs: list[int]) -> None:
+    def slow(_case: Case) -> Figures:
+        raise Missed("301 ms", {"ms": 301.0})
+
+    registry.proof("madeup", "quick", "within 300 ms", count=1)(slow)
+
+    code = prove.main(words(tmp_path))
+
+    report = json.loads((tmp_path / "proof/madeup.json").read_text())
+    assert (code, report["proved"]) == (Exit.FAILED, False)
+    assert report["proofs"][0]["figures"] == {"ms": {"min": 301.0, "median": 301.0, "max": 301.0}}
+    assert "301 ms" in report["proofs"][0]["failed"][0]["error"]
 
 
 def test_it_is_not_proved_by_a_part_of_the_cases(tmp_path: Path, runs: list[int]) -> None:

@@ -4,6 +4,8 @@
 def killed_writer(case: Case) -> dict[str, float]:
     ...                            # an AssertionError or any other exception: this case failed
     return {"seconds": took}       # figures, if there is something to measure
+
+Whoever measured before they failed raises `Missed`: then the report has the figures of the failed case, too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Figures = dict[str, float]
+
+
+class Missed(AssertionError):
+    """What was measured is not what is claimed; `figures` are reported nevertheless."""
+
+    def __init__(self, words: str, figures: Figures) -> None:
+        super().__init__(words)
+        self.figures = figures
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,16 @@ def main(words: Sequence[str]) -> int:
 def _surroundings() -> dict[str, str]:
     """Settings of the tests' console; embedded in everything else, so that it makes its own keys."""
     database, broker = postgresql.started(18), valkey.start()
-    person = f"{quote(postgresql.OWNER)}:{quote(postgresql.PASSWORD, safe='')}"
     return {
-        "AIHUB_MODE": "embedded",
-        "AIHUB_DATABASE_URL": f"postgres://{person}@127.0.0.1:{database.port}/postgres",
-        "AIHUB_BROKER_URL": broker.url(),
+        "AIHUB_MODE": "embedded", "AIHUB_DATABASE_URL": address(database), "AIHUB_BROKER_URL": broker.url(),
         "PATH": f"{database.bin_dir}:{os.environ['PATH']}",  # the console's own database is dumped with its client
-    }
+    }  # fmt: skip
+
+
+def address(database: postgresql.PostgreSQLServer) -> str:
+    """Of its owner's database, as a setting."""
+    person = f"{quote(postgresql.OWNER)}:{quote(postgresql.PASSWORD, safe='')}"
+    return f"postgres://{person}@127.0.0.1:{database.port}/postgres"
 
 
 def _names_tests(words: Sequence[str]) -> bool:

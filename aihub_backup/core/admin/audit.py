@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from aihub_backup.core import showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.admin.base import ReadOnlyAdmin
+from aihub_backup.core.long_lists import ValuesFilter
 from aihub_backup.core.models import AuditEvent, Environment
 
 
@@ -58,7 +59,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     """Who did what."""
 
     list_display = ("when", "who", "what", "target", "where")
-    list_filter = ("action", "actor_kind", TargetFilter, EnvironmentFilter)
+    list_filter = (("action", ValuesFilter), "actor_kind", TargetFilter, EnvironmentFilter)
     search_fields = ("actor_name", "action", "target_name", "=target_id", "=request_id")
     date_hierarchy = "at"
     fields = ("when", "who", "what", "target", "target_id", "where", "told", "request_id")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
@@ -12,6 +13,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin as UnfoldAdmin
 
 from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.long_lists import LongList
 from aihub_backup.core.scoped_admin import ScopedAdmin
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ else:
 
 class ReadOnlyAdmin(ScopedAdmin, _ModelAdmin):
     """Rows to look at: what happened is not edited."""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """One for long tables."""
+        return LongList
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody."""

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core import jobs, showing
 from aihub_backup.core.admin.base import ReadOnlyAdmin
+from aihub_backup.core.long_lists import ValuesFilter
 from aihub_backup.core.models import Job
 from aihub_backup.core.models.job import LEASED
 
@@ -38,7 +39,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     list_display = ("standing", "asked", "what", "place", "tries", "took", "sign", "why")
     list_display_links = ("asked",)
-    list_filter = ("state", KindFilter, "queue", "node")
+    list_filter = ("state", KindFilter, ("queue", ValuesFilter), "node")
     list_select_related = ("node",)
     search_fields = ("=id", "=target_id", "error_message")
     date_hierarchy = "created_at"

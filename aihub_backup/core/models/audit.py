@@ -81,7 +81,12 @@ class AuditEvent(models.Model):
         verbose_name_plural = _("audit events")
         ordering = ("-at", "-id")
         base_manager_name = "objects"
-        indexes = (models.Index(fields=("target_type", "target_id", "-at"), name="audit_by_target"),)
+        indexes = (
+            models.Index(fields=("target_type", "target_id", "-at"), name="audit_by_target"),
+            models.Index(fields=("environment", "-at", "-id"), name="audit_of_environment"),
+            models.Index(fields=("-at", "-id"), name="audit_newest"),
+            models.Index(fields=("actor_kind", "-at"), name="audit_by_kind_of_actor"),
+        )
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor_name}: {self.action} {self.target_name}"

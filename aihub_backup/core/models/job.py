@@ -93,7 +93,9 @@ class Job(Stateful):
         indexes = (
             models.Index(fields=("state", "queue", "-priority", "created_at"), name="job_next"),
             models.Index(fields=("state", "lease_expires_at"), name="job_leases"),
-            models.Index(fields=("-created_at",), name="job_newest"),
+            models.Index(fields=("-created_at", "-id"), name="job_newest"),
+            models.Index(fields=("kind", "-created_at"), name="job_by_kind"),
+            models.Index(fields=("queue", "-created_at"), name="job_by_queue"),
         )
 
     def __str__(self) -> str:
