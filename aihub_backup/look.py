@@ -15,7 +15,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     """What the admin's frame needs, for the pages of signing in, which are another library's."""
     from django.contrib import admin  # not before the apps are there: the settings import this module
 
-    return admin.site.each_context(request) if request.path.startswith("/accounts/") else {}
+    asked = request.path.startswith("/accounts/") and hasattr(request, "user")  # what is refused early has no user
+    return admin.site.each_context(request) if asked else {}
 
 
 def _may(permission: str) -> Callable[[HttpRequest], bool]:

@@ -29,6 +29,7 @@ from aihub_backup.core.redaction import SECRET_MARK
 T = TypeVar("T")
 
 MISSING: Any = dataclasses.MISSING
+ADDRESS_MARK = "addresses"
 
 
 class OptionsError(Invalid):
@@ -51,15 +52,18 @@ def option(
     choices: Sequence[str] = (),
     multiline: bool = False,
     placeholder: str = "",
+    addresses: bool = False,
 ) -> Any:
     """A dataclass field with what forms and schemas need to know. Without a default it is required.
 
     `minimum`/`maximum` bound numbers, and the length of texts and lists; `pattern` must match a whole text;
-    `placeholder` is an example for an empty form.
+    `placeholder` is an example for an empty form; `addresses` marks what decides who will be told the secrets (host,
+    port, TLS, client program): stored secrets are never sent to another address than the one they were given for.
     """
     facts = {
         "label": label, "help": help, "minimum": minimum, "maximum": maximum,
         "pattern": pattern, "choices": tuple(choices), "multiline": multiline, "placeholder": placeholder,
+        ADDRESS_MARK: addresses,
     }  # fmt: skip
     return _field(default, factory, facts)
 
@@ -107,6 +111,11 @@ def split(cls: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], di
 def secret_names(cls: type[Any]) -> frozenset[str]:
     """Names of the fields declared with `secret()`."""
     return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata.get(SECRET_MARK))
+
+
+def address_names(cls: type[Any]) -> tuple[str, ...]:
+    """Names of the fields declared with `addresses`, in their order."""
+    return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get(ADDRESS_MARK))
 
 
 def schema(cls: type[Any]) -> dict[str, Any]:

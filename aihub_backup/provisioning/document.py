@@ -29,7 +29,10 @@ def load(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Invalid(f"{path} cannot be read: {reason}.") from None
-    found = _parsed(path, text)
+    try:
+        found = _parsed(path, text)
+    except RecursionError:
+        raise Invalid(f"{path} is nested too deeply; a document of this kind has a few levels.") from None
     if isinstance(found, dict) and isinstance(found.get("backup_config"), dict) and len(found) == 1:
         found = found["backup_config"]
     if not isinstance(found, dict):

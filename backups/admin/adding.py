@@ -89,7 +89,7 @@ class KindAdmin(AddingAdmin):
 
     table: ClassVar[PluginTable[Any]]
 
-    def draft(self, form: Any) -> Any:
+    def draft(self, form: Any, by: Actor) -> Any:
         """What would be stored. Raises the service's refusals."""
         raise NotImplementedError
 
@@ -124,7 +124,7 @@ class KindAdmin(AddingAdmin):
         form = self.wish(request, request.POST)
         if form.is_valid():
             try:
-                self.try_out(self.draft(form))
+                self.try_out(self.draft(form, Actor.of(request.user)))
             except Failure as failure:
                 refuse(form, failure)
         if "HX-Request" in request.headers:

@@ -113,9 +113,9 @@ class StorageAdmin(UsageColumns, KindAdmin):
         given = form.cleaned_data
         return storages.create(given["name"], form.kind, form.given(), by=by, test=given["test"], **form.words())
 
-    def draft(self, form: StorageForm) -> Storage:
+    def draft(self, form: StorageForm, by: Actor) -> Storage:
         """The same, not stored."""
-        return storages.draft(form.cleaned_data["name"], form.kind, form.given(), **form.words())
+        return storages.draft(form.cleaned_data["name"], form.kind, form.given(), by=by, **form.words())
 
     def try_out(self, row: Storage) -> None:
         """Make it ready, write, read, list and delete there."""

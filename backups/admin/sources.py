@@ -145,7 +145,7 @@ class SourceAdmin(KindAdmin):
         given = form.cleaned_data
         return sources.create(given["name"], form.kind, form.given(), by=by, test=given["test"], **form.words())
 
-    def draft(self, form: SourceForm) -> Source:
+    def draft(self, form: SourceForm, by: Actor) -> Source:
         """The same, not stored."""
         return sources.draft(form.cleaned_data["name"], form.kind, form.given(), **form.words())
 

@@ -187,7 +187,9 @@ class BackupPart(CarriesError, Stateful):
         PartState.EXPIRED: frozenset({PartState.DELETING}),
         PartState.FAILED: frozenset({PartState.DELETING}),
         PartState.CANCELLED: frozenset({PartState.DELETING}),
-        PartState.DELETING: frozenset({PartState.DELETED}),
+        PartState.DELETING: frozenset({
+            PartState.DELETED, PartState.COMPLETED, PartState.COMPLETED_WITH_WARNINGS,  # back: it may not be deleted
+        }),
     }  # fmt: skip
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

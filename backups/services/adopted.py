@@ -6,6 +6,7 @@ of the console that made the backups, so that a second reading of the same log a
 
 from __future__ import annotations
 
+import copy
 import logging
 import uuid
 from collections import Counter
@@ -13,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import transaction
+from django.core.exceptions import ValidationError
+from django.db import DataError, IntegrityError, models, transaction
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.audit import SYSTEM, record
 from aihub_backup.core.failures import Refused
@@ -33,12 +36,20 @@ _ABSENT_WORDS = "The repository's log holds nothing of this part: it failed, or 
 
 Told = Mapping[str, Any]
 
+# What a fact that cannot be true ends in, on its way into a column. Never LostLease, nor a database that is gone.
+_WRONG = (
+    ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError, ValidationError, DataError,
+    IntegrityError,
+)  # fmt: skip
+
 
 class Rows:
-    """What one repository's log tells, on its way into the database. `counts`: rows that are new, by kind."""
+    """What one repository's log tells, on its way into the database. `counts`: rows that are new, by kind; `refused`:
+    a sentence for each record whose facts cannot become rows."""
 
     def __init__(self, repository: Repository, lease: Lease) -> None:
         self.counts: Counter[str] = Counter()
+        self.refused: list[str] = []
         self._repository, self._lease = repository, lease
         self._policies: dict[str, Policy] = {}
         self._sources: dict[str, uuid.UUID] = {}
@@ -51,9 +62,30 @@ class Rows:
     def take(self, event: Told) -> None:
         """One batch of the runner's rows. LostLease when the job is another worker's by now."""
         if event.get("event") == "rows" and event["rows"]:
+            try:
+                self._write(event["rows"])
+            except _WRONG:
+                self._write_singly(event["rows"])
+
+    def _write_singly(self, rows: Sequence[Told]) -> None:
+        """One record may be wrong, by a fault of whoever wrote it; the others are no worse for that."""
+        for row in rows:
+            try:
+                self._write([row])
+            except _WRONG as error:
+                log.warning("A record cannot be adopted.", exc_info=True)
+                self.refused.append(_refusal(row, error))
+
+    def _write(self, rows: Sequence[Told]) -> None:
+        """All of them or none, also of what is remembered about them here."""
+        before = [copy.copy(one) for one in (self.counts, self._policies, self._sources, self._places)]
+        try:
             with transaction.atomic():
                 self._must_hold()
-                self._writers[event["rows"][0]["is"]](event["rows"])
+                self._writers[rows[0]["is"]](rows)
+        except BaseException:
+            self.counts, self._policies, self._sources, self._places = before  # type: ignore[assignment]
+            raise
 
     def _must_hold(self) -> None:
         held = self._lease.rows().select_for_update().filter(state=JobState.RUNNING)
@@ -76,7 +108,8 @@ class Rows:
         return known.filter(pk=row["id"]).first() or known.filter(name=row["name"], **same).first()
 
     def _new_policy(self, row: Told, rules: Told) -> Policy:
-        policy = Policy.objects.create(pk=uuid.UUID(row["id"]), name=free_name(Policy, row["name"]), **rules)
+        policy = Policy(pk=uuid.UUID(row["id"]), name=free_name(Policy, _fitting(Policy, row["name"])), **rules)
+        _checked(policy).save(force_insert=True)
         record("policy.adopt", policy, by=SYSTEM, repository=self._repository.name, **rules)
         self.counts["policies"] += 1
         return policy
@@ -90,11 +123,12 @@ class Rows:
     def _new_source(self, key: uuid.UUID, row: Told) -> Source:
         """Paused until somebody has tried it out from here: paths and servers may be others than they were there."""
         source = Source(
-            pk=key, name=free_name(Source, row["name"]), kind=row["kind"], options=row["options"],
+            pk=key, name=free_name(Source, _fitting(Source, row["name"])), kind=row["kind"], options=row["options"],
             environment=self._place(row["environment"]), node=Node.objects.filter(name=row.get("node") or "").first(),
             tags=row.get("tags", {}), policy=self._policy(row), repository=self._repository, enabled=False,
             holds_console=bool(row.get("holds_console")),  # its backups are as full of secrets here as there
         )  # fmt: skip
+        _checked(source)
         source.test_error = _holds_console(source) or _why_paused(row)
         source.save(force_insert=True)
         record("source.adopt", source, by=SYSTEM, repository=self._repository.name, kind=source.kind)
@@ -103,6 +137,7 @@ class Rows:
 
     def _place(self, name: str) -> Environment:
         if name not in self._places:
+            _checked(Environment(name=name))
             self._places[name] = Environment.objects.get_or_create(name=name)[0]
         return self._places[name]
 
@@ -110,12 +145,16 @@ class Rows:
         """What is promised, as the record tells it; older records tell the name alone."""
         promise = row.get("promise")
         if promise:
+            if promise["id"] not in self._policies:  # what the newest record told of it was wrong
+                self._take_policies([promise])
             return self._policies[promise["id"]]
         return Policy.objects.filter(name=row["policy"]).first() if row.get("policy") else None
 
     # --- recovery points ----------------------------------------------------------------------------------------
 
     def _take_points(self, rows: Sequence[Told]) -> None:
+        told = (row["facts"]["source"] for row in rows)
+        self._take_sources([one for one in told if one["id"] not in self._sources])  # the newest record was wrong
         BackupPart.objects.filter(pk__in=[row["snapshot"] for row in rows], error_code=ABSENT).delete()
         backups = {row["facts"]["backup"]["id"]: row for row in rows}
         self._write_backups(backups)
@@ -125,7 +164,7 @@ class Rows:
 
     def _write_backups(self, rows: Mapping[str, Told]) -> None:
         known = {str(backup.pk): backup for backup in Backup.objects.filter(pk__in=rows)}
-        fresh = [self._backup(row) for name, row in rows.items() if name not in known]
+        fresh = [_checked(self._backup(row)) for name, row in rows.items() if name not in known]
         Backup.objects.bulk_create(fresh)
         self.counts["backups"] += len(fresh)
         for name, backup in known.items():
@@ -135,7 +174,7 @@ class Rows:
         ids = {uuid.UUID(row["snapshot"]) for row in rows}
         asked = {uuid.UUID(name) for row in rows if (name := row["parent"])} | ids
         known = set(BackupPart.objects.filter(pk__in=asked).values_list("pk", flat=True))
-        parts = [self._part(row, known | ids) for row in rows if uuid.UUID(row["snapshot"]) not in known]
+        parts = [_checked(self._part(row, known | ids)) for row in rows if uuid.UUID(row["snapshot"]) not in known]
         absent = [part for row in rows for one in row["absent"] if (part := self._absent(row, one))]
         BackupPart.objects.bulk_create(parts)
         BackupPart.objects.bulk_create(absent, ignore_conflicts=True)
@@ -191,6 +230,28 @@ def _holds_console(source: Source) -> str:
     except Refused as refused:
         return refused.message
     return ""
+
+
+def _checked(row: models.Model) -> Any:
+    """The row, whose own columns take what was told: kinds, lengths, choices. Raises what is wrong with it."""
+    mappings = (row._meta.get_field(name) for name in ("options", "tags", "facts", "stats") if hasattr(row, name))
+    if wrong := next((field.name for field in mappings if not isinstance(getattr(row, field.name), dict)), None):
+        raise ValueError(f"{wrong} is no mapping")
+    relations = [field.name for field in row._meta.fields if field.is_relation]
+    row.clean_fields(exclude={*relations, "secrets"})
+    return row
+
+
+def _fitting(model: type[models.Model], name: object) -> Any:
+    """The name, judged before a free one is made of it."""
+    return model._meta.get_field("name").clean(name, None)  # type: ignore[union-attr]
+
+
+def _refusal(row: Told, error: Exception) -> str:
+    name = row.get("record") or row.get("id")
+    why = "; ".join(error.messages) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+    told = _("What the log tells of the %(kind)s %(record)s cannot be, so it was passed over: %(why)s")
+    return told % {"record": str(name)[:100], "kind": row["is"], "why": why[:300]}
 
 
 def _why_paused(row: Told) -> str:

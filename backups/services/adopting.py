@@ -37,6 +37,7 @@ JOB = "repository-adopt"
 QUEUE = "backup"
 PATIENCE = 300.0  # seconds; Argon2, a slow place and a long log together
 STILL_WRITING = timedelta(minutes=60)  # a console whose last record is younger may be alive
+DAMAGE_TOLD = 50  # sentences about records, at most
 LABEL = "application"  # of the key slot that a console keeps for itself
 
 _SECRETS = {"recovery_code": "recovery", "passphrase": "passphrase", "keyfile": "keyfile"}  # ours → the engine's
@@ -146,9 +147,9 @@ def _refuse_taken(storage: Storage, known: Repository | None, found: Mapping[str
         raise Refused(told % facts, code="place-taken")
 
 
-def _refuse_another(found: Mapping[str, Any]) -> None:
+def _refuse_another(found: Mapping[str, Any], *, known: bool = False) -> None:
     last = found["newest"]
-    if last is None or _is_ours(last["writer"], found["slot"]):
+    if last is None or _is_ours(last["writer"], found["slot"], known=known):
         return
     at, writer = datetime.fromtimestamp(last["time"], UTC), last["writer"]
     if at > timezone.now() - STILL_WRITING:
@@ -160,9 +161,11 @@ def _refuse_another(found: Mapping[str, Any]) -> None:
         raise Refused(told % facts, code="another-console")
 
 
-def _is_ours(writer: Mapping[str, Any], slot: str) -> bool:
-    """Consoles are told apart by their key slots; two with one keyfile by their addresses."""
-    return bool(slot) and writer["slot"] == slot and writer.get("console") == settings.AIHUB_PUBLIC_URL
+def _is_ours(writer: Mapping[str, Any], slot: str, *, known: bool) -> bool:
+    """Consoles are told apart by their key slots: whoever has the row has the slot, under whatever address it is
+    reached or the command line believes it to be. Without a row the keyfile may be another's, so the address counts."""
+    same_address = writer.get("console") == settings.AIHUB_PUBLIC_URL
+    return bool(slot) and writer["slot"] == slot and (known or same_address)
 
 
 # --- making it ours -------------------------------------------------------------------------------------------------
@@ -188,7 +191,10 @@ def _begun(storage: Storage, name: str, secret: Key, found: Mapping[str, Any]) -
 
 def _free_key(told: object) -> uuid.UUID:
     """The id it had, unless another row has it here."""
-    old = uuid.UUID(str(told)) if told else uuid.uuid4()
+    try:
+        old = uuid.UUID(str(told))
+    except ValueError:  # older records tell none, and a wrong one is no reason to leave a repository closed
+        return uuid.uuid4()
     return uuid.uuid4() if Repository.objects.filter(pk=old).exists() else old
 
 
@@ -225,7 +231,7 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
         perform({"job": "enrol", "repository": spec, "keyfile": spec["secret"]["value"], "label": LABEL},
                 patience=PATIENCE)  # fmt: skip
     else:
-        _refuse_another(_surveyed(spec))
+        _refuse_another(_surveyed(spec), known=True)
     with transaction.atomic():
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)
         return _reading(repository)
@@ -266,7 +272,7 @@ class AdoptHandler(Handler):
         result = perform({
             "job": "adopt", "repository": repositories.open_spec(repository),
         }, lease=lease, events=rows.take)  # fmt: skip
-        told = {name: result[name] for name in ("points", "passed_over", "damaged", "damaged_count")}
+        told = _summary(result, rows)
         lease.progress({"items_done": result["points"], "items_total": result["points"], **told, "new": rows.counts})
         with transaction.atomic():
             repositories.remember(repository, result["leaves"])
@@ -283,6 +289,13 @@ class AdoptHandler(Handler):
     def cancelled(self, job: Job) -> None:
         """Somebody asked for the end."""
         record("repository.adopt.cancelled", _of(job), by=SYSTEM, asked_by=job.cancel_requested_by)
+
+
+def _summary(result: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """What the runner found, with the records that it could read and we could not believe."""
+    told = {name: result[name] for name in ("points", "passed_over")}
+    damaged = [*result["damaged"], *rows.refused][:DAMAGE_TOLD]
+    return {**told, "damaged": damaged, "damaged_count": result["damaged_count"] + len(rows.refused)}
 
 
 def _of(job: Job) -> Repository:

@@ -78,8 +78,11 @@ class ForgetHandler(Handler):
         return not found["found"]
 
     def failed(self, job: Job, failure: Failure) -> None:
-        """It stays on its way out, with the reason; asking for the deletion again tries again."""
+        """It stays on its way out, with the reason; asking for the deletion again tries again. Where another console
+        has taken the repository over that would be for ever, so it is a recovery point again."""
         part = _of(job)
+        if failure.code == "taken-over":
+            _put_back(part, failure)
         BackupPart.objects.filter(pk=part.pk).update(**columns(failure))
         record("backup.part.delete.failed", part, by=SYSTEM, code=failure.code, sentence=failure.message)
         if failure.code == "tampered":
@@ -168,6 +171,12 @@ def _send_away(part: BackupPart) -> None:
 def _of(job: Job) -> BackupPart:
     rows = BackupPart.objects.select_related("source", "repository__storage__node", "backup")
     return rows.get(pk=job.target_id)  # type: ignore[misc]  # a job of this kind always has a target
+
+
+def _put_back(part: BackupPart, failure: Failure) -> None:
+    odd = part.warnings_count or part.errors_count
+    part.move_to(PartState.COMPLETED_WITH_WARNINGS if odd else PartState.COMPLETED, **columns(failure))
+    states.refresh(part.backup_id)
 
 
 def _close(part: BackupPart) -> None:

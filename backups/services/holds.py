@@ -13,6 +13,7 @@ from aihub_backup.core.models import Job
 from backups.models import Backup, BackupPart
 from backups.models.backup import ACTIVE, STORED
 from backups.services import repositories
+from backups.services.failing import columns
 from backups.services.running import perform
 
 JOB = "backup-hold"
@@ -48,6 +49,8 @@ class HoldHandler(Handler):
     def failed(self, job: Job, failure: Failure) -> None:
         """The hold stands in our rows; only a console without them would not know of it."""
         part = _of(job)
+        if failure.code == "taken-over":  # the other console may delete what we hold: that has to be seen
+            BackupPart.objects.filter(pk=part.pk).update(**columns(failure))
         record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
 
 

@@ -99,13 +99,20 @@ def update(source: Source, *, by: Actor, **changes: Any) -> Source:
     Invalid, Refused (name taken, its own repository, the console; the console's own source is led nowhere else).
     """
     guards.must_stay(source, changes)
-    return move(source, by=by, **changes)
+    if "options" in changes:
+        changes["options"], changes["secrets"] = configured.changed(STRATEGIES, source, changes["options"])
+    return _lay_down(source, by=by, **changes)
 
 
 def move(source: Source, *, by: Actor, **changes: Any) -> Source:
-    """The same without that last rule: for `services.console`, which knows where the console's database is."""
+    """The same without those rules: for `services.console`, which knows where the console's database is, and as whom
+    it is read."""
     if "options" in changes:
-        changes["options"], changes["secrets"] = configured.changed(STRATEGIES, source, changes["options"])
+        changes["options"], changes["secrets"] = configured.followed(STRATEGIES, source, changes["options"])
+    return _lay_down(source, by=by, **changes)
+
+
+def _lay_down(source: Source, *, by: Actor, **changes: Any) -> Source:
     if "tags" in changes:
         changes["tags"] = labels(changes["tags"])
     elsewhere = {"options", "node"} & set(changes) or (changes.get("enabled") and not source.enabled)

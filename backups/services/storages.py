@@ -17,6 +17,7 @@ from aihub_backup.core.models import Environment, Node
 from backups.kinds import STORAGES
 from backups.models import Site, Storage
 from backups.services import configured, placing, saving, trials
+from backups.services.naming import named
 from backups.services.running import perform
 
 
@@ -37,7 +38,7 @@ def create(
     With `test` the place is made ready and probed first; nothing is stored when that fails.
     OptionsError, Refused (name taken, place taken, node not here), Unavailable.
     """
-    storage = draft(name, kind, options, **facts)
+    storage = draft(name, kind, options, by=by, **facts)
     if test:
         try_out(storage)
     with transaction.atomic():
@@ -51,6 +52,7 @@ def draft(
     kind: str,
     options: Mapping[str, object],
     *,
+    by: Actor,
     environment: Environment | None = None,
     site: Site | None = None,
     node: Node | None = None,
@@ -64,7 +66,7 @@ def draft(
     storage = Storage(name=name, kind=kind, options=plain, environment=place, site=site, node=_node(kind, node))
     storage.secrets = hidden
     saving.checked(storage)
-    _refuse_taken_place(storage)
+    _refuse_taken_place(storage, by)
     return storage
 
 
@@ -82,7 +84,7 @@ def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
         changes["options"], changes["secrets"] = configured.changed(STORAGES, storage, changes["options"])
     configured.lay_over(storage, changes, allowed=("name", "options", "secrets", "site", "environment", "enabled"))
     saving.checked(storage)
-    _refuse_taken_place(storage)
+    _refuse_taken_place(storage, by)
     untested = trials.forget(storage) if "options" in changes else ()
     with transaction.atomic():
         saving.write(storage, [*changes, *untested])
@@ -133,7 +135,8 @@ def _node(kind: str, given: Node | None) -> Node | None:
     return given or (nodes.here() if STORAGES.load(kind).bound_to_node else None)
 
 
-def _refuse_taken_place(storage: Storage) -> None:
+def _refuse_taken_place(storage: Storage, by: Actor) -> None:
     same = Storage.objects.filter(kind=storage.kind, node=storage.node, options=storage.options).exclude(pk=storage.pk)
     if (other := same.first()) is not None:
-        raise Refused(f"The storage “{other}” is this very place already.", code="place-taken")
+        told = _("This very place is taken already: it is %(other)s.") % {"other": named(other, by=by)}
+        raise Refused(told, code="place-taken")

@@ -27,8 +27,9 @@ class S3Options:
         help="What all names begin with, such as backups/main; empty: the whole bucket is ours.",
     )  # fmt: skip
     endpoint_url: str = option(
-        "", label="Endpoint", help="Address of a compatible server, such as https://s3.example.org; empty: AWS."
-    )
+        "", label="Endpoint", help="Address of a compatible server, such as https://s3.example.org; empty: AWS.",
+        addresses=True,
+    )  # fmt: skip
     region: str = option("", label="Region", pattern=r"[A-Za-z0-9-]+", help="Empty: us-east-1.")
     access_key: str = option(
         "", label="Access key", help="Empty: the role of the instance, or what ~/.aws of the worker's account says."
@@ -36,11 +37,13 @@ class S3Options:
     secret_key: str = secret("", label="Secret key")
     session_token: str = secret("", label="Session token", help="Only with temporary keys.")
     path_style: bool = option(
-        True, label="Bucket in the path", help="Of an endpoint: https://endpoint/bucket; off: https://bucket.endpoint."
-    )
+        True, label="Bucket in the path", help="Of an endpoint: https://endpoint/bucket; off: https://bucket.endpoint.",
+        addresses=True,
+    )  # fmt: skip
     ca_bundle: Path | None = option(
-        None, label="Authorities", help="PEM file on every worker, with the authorities to trust instead of the public."
-    )
+        None, label="Authorities", addresses=True,
+        help="PEM file on every worker, with the authorities to trust instead of the public.",
+    )  # fmt: skip
     checksums: Literal["supported", "required"] = option(
         "supported", label="Checksums", help="“required” for older servers, which know Content-MD5 and no more."
     )

@@ -11,6 +11,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Job, Node
 from aihub_backup.core.reach import Reach
 from aihub_backup.core.states import Stateful
@@ -171,6 +172,11 @@ class Recovery(CarriesError, Stateful):
 
     def __str__(self) -> str:
         return f"{self.get_type_display()} → {self.target_path or self.get_target_kind_display()}"
+
+    @property
+    def asker(self) -> Actor:
+        """Who asked for it."""
+        return Actor(self.requested_by_id or None, self.requested_by_name, self.requested_by_kind)
 
     @property
     def active(self) -> bool:

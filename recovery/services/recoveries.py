@@ -115,7 +115,7 @@ def preview(
         node = _node(chosen.parts, target.node or chosen.parts[0].source.node)
     else:
         node = _node(chosen.parts, target.node)
-        path = _judged(target.path, node)
+        path = _judged(target.path, node, by)
     recovery = Recovery(
         type=kind, purpose=purpose, backup=chosen.backup, point_in_time=at, include=list(include),
         exclude=list(exclude), target_kind=target.kind, target_path=path, target_database=target.database,
@@ -230,12 +230,12 @@ def _only_node() -> Node:
     return known[0] if known else nodes.here()
 
 
-def _judged(path: str, node: Node) -> str:
+def _judged(path: str, node: Node, by: Actor) -> str:
     normal = targets.normal(path)
     if node.name == settings.AIHUB_NODE:
-        targets.judge_here(normal, node)
+        targets.judge_here(normal, node, by=by)
     else:
-        targets.judge(normal, node)
+        targets.judge(normal, node, by=by)
     for other in Recovery.objects.filter(node=node, state__in=ACTIVE):
         if targets.overlap(normal, other.target_path):
             words = f"The recovery {other.pk} is writing to {other.target_path}; wait for it or choose another place."

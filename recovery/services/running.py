@@ -111,7 +111,7 @@ class Run:
     def stage(self) -> Iterator[None]:
         """The place to build up in; what an attempt before this one has left there goes first."""
         recovery = self.recovery
-        targets.judge_here(recovery.target_path, recovery.node)
+        targets.judge_here(recovery.target_path, recovery.node, by=recovery.asker)
         stages.remove(recovery.stage)
         recovery.stage = stages.place(recovery.target_path, recovery.pk, self.lease.epoch)
         recovery.tree_inode = ""
@@ -159,7 +159,8 @@ class Run:
 
     def publish(self) -> None:
         """The point of no return: one rename, then the rows."""
-        place = targets.judge_here(self.recovery.target_path, self.recovery.node)
+        recovery = self.recovery
+        place = targets.judge_here(recovery.target_path, recovery.node, by=recovery.asker)
         self.lease.commit_guard()
         self._remember_tree()
         stages.publish(self.place, place)

@@ -14,9 +14,11 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models import Q
 
+from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Node
 from backups.models import Source, Storage
+from backups.services.naming import named
 
 # Nothing below these is anybody's data, or the system obeys what stands there (/var/spool holds crontabs).
 SYSTEM = (
@@ -44,25 +46,26 @@ def normal(path: str) -> str:
     return "/" + "/".join(names)
 
 
-def judge(path: str, node: Node | None) -> None:
+def judge(path: str, node: Node | None, *, by: Actor) -> None:
     """Refused with the reason and the cure unless the (normal) path is a place that may be written to.
 
-    Of a node's disk only what is known by name can be judged elsewhere; `judge_here` completes it on the host.
+    Of a node's disk only what is known by name can be judged elsewhere; `judge_here` completes it on the host. What is
+    in the way is named to `by` only where they may see it.
     """
     _judge_name(path)
     _judge_roots(path)
-    _judge_neighbours(path, node)
+    _judge_neighbours(path, node, by)
 
 
-def judge_here(path: str, node: Node | None) -> str:
+def judge_here(path: str, node: Node | None, *, by: Actor) -> str:
     """The same on the host itself, with symbolic links followed and the place looked at.
 
     Returns where the path really leads: whoever writes there follows no further link.
     """
-    judge(path, node)
+    judge(path, node, by=by)
     true = real(path)
     if true != path:
-        judge(true, node)
+        judge(true, node, by=by)
     if os.path.lexists(path):
         _judge_existing(path)
     return true
@@ -108,16 +111,16 @@ def _judge_roots(path: str) -> None:
         raise refused(path, f"is outside of the places allowed for recoveries: {', '.join(roots)}")
 
 
-def _judge_neighbours(path: str, node: Node | None) -> None:
+def _judge_neighbours(path: str, node: Node | None, by: Actor) -> None:
     """Not into the console's own files, a repository, or a source that is alive."""
     if overlap(path, str(settings.AIHUB_HOME)):
         raise refused(path, "overlaps with the console's own directory; choose another place")
     for storage in Storage.objects.filter(kind="local", node=node):
         if any(overlap(path, place) for place in paths_in(storage.options)):
-            raise refused(path, f"overlaps with the storage “{storage}”; choose another place")
+            raise refused(path, f"overlaps with {named(storage, by=by)}; choose another place")
     for source in Source.objects.filter(Q(node=node) | Q(node=None), archived_at=None):
         if any(_inside_living(path, place) for place in paths_in(source.options)):
-            raise refused(path, f"lies in the source “{source}” itself; choose a new place outside of it")
+            raise refused(path, f"lies in {named(source, by=by)} itself; choose a new place outside of it")
 
 
 def _inside_living(path: str, place: str) -> bool:

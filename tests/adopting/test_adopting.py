@@ -22,7 +22,7 @@ from aihub_backup.core.models.job import JobState
 from backups import engine
 from backups.models import Backup, BackupPart, PartState, Policy, Repository, Source, Storage
 from backups.services import adopted as written
-from backups.services import adopting, backups, policies, repositories, sources, storages
+from backups.services import adopting, backups, facts, policies, repositories, sources, storages
 from tests.adopting.stories import FirstConsole, adopted, lost, remembered
 from tests.backups import stories
 from tests.recovery.stories import backed_up
@@ -101,6 +101,18 @@ def test_a_console_that_may_be_at_work_has_to_be_taken_over(
     adopting.adopt(storage, adopting.key(recovery_code=lone.code), by=by)
 
 
+def test_its_own_repository_is_nobody_elses_whatever_its_address_is(
+    lone: FirstConsole, storage: Storage, by: Actor, settings: Settings
+) -> None:
+    settings.AIHUB_PUBLIC_URL = "http://127.0.0.1:8123"
+
+    repository, job = adopting.adopt(storage, None, by=by)
+    stories.work()
+
+    job.refresh_from_db()
+    assert (repository.pk, job.state) == (Repository.objects.get().pk, JobState.COMPLETED)
+
+
 def test_a_copy_of_one_of_ours_is_refused(lone: FirstConsole, by: Actor, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "disk", tmp_path / "copy")
     copy = storages.create("copy", "local", {"path": str(tmp_path / "copy")}, by=by, test=False)
@@ -135,6 +147,30 @@ def test_the_console_that_was_taken_over_writes_no_more(
     repository.secrets = ours
     repository.save()
     assert backed_up(by, Source.objects.get(name="docs")).state == "completed"
+
+
+def test_the_console_that_was_taken_over_gets_back_what_it_cannot_delete_and_is_told_of_its_hold(
+    lone: FirstConsole, storage: Storage, by: Actor
+) -> None:
+    old = Repository.objects.get().secrets["keyfile"]
+    lost()
+    repository, _job = adopted(storage, lone.code, by)
+    Source.objects.update(archived_at=timezone.now())  # its last point may go then
+    Policy.objects.update(immutable_days=0)
+    repository.secrets = {"keyfile": old}  # as the first console would go on
+    repository.save()
+    backup = Backup.objects.get()
+
+    backups.delete(backup, by=by)
+    stories.work()
+
+    part = stories.part_of(backup)
+    assert (part.state, part.error_code) == (PartState.COMPLETED, "taken-over")
+    assert Backup.objects.get().state == "completed"
+    BackupPart.objects.update(error_code="", error_message="")
+    backups.hold(backup, until=timezone.now() + timedelta(days=1), by=by)
+    stories.work()
+    assert stories.part_of(backup).error_code == "taken-over"
 
 
 # --- again, and interrupted -------------------------------------------------------------------------------------------
@@ -376,3 +412,31 @@ def test_a_source_that_would_read_this_console_rests_and_says_why(
     sources.test(docs, by=by)
     with pytest.raises(Refused, match="every secret of this console"):
         sources.resume(docs, by=by)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"id": "zzz"}, {"name": "x" * 300}, {"kind": "k" * 100}, {"options": "none"}, {"environment": "e" * 300}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_record_that_tells_what_cannot_be_is_named_and_the_rest_goes_on(
+    lone: FirstConsole,
+    storage: Storage,
+    source: Source,
+    by: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, Any],
+) -> None:
+    honest = facts._source
+    monkeypatch.setattr(facts, "_source", lambda row: {**honest(row), **wrong})
+    bad = stories.part_of(backed_up(by, source))
+    lost()
+
+    _repository, job = adopted(storage, lone.code, by)
+
+    assert job.state == JobState.COMPLETED
+    assert job.progress["damaged_count"] == len(job.progress["damaged"]) >= 1
+    told, found = " ".join(job.progress["damaged"]), remembered()
+    assert (bad.log_record if "id" in wrong else str(source.pk)) in told
+    assert {model: {key: found[model].get(key) for key in rows} for model, rows in lone.rows.items()} == lone.rows
+    assert (str(bad.pk) in found["BackupPart"]) == ("id" not in wrong)  # an older record tells what the source is

@@ -211,6 +211,17 @@ def test_secrets_go_in_and_never_come_out(call: Caller, vault: None) -> None:
     assert Source.objects.get().secrets["password"] == "canary-9c1b"
 
 
+def test_a_stored_password_is_sent_to_no_other_server(call: Caller) -> None:
+    options = {"host": "db.example.org", "database": "hub", "user": "reader", "password": "canary-7f3a"}
+    call.post("/sources", {"name": "pg1", "kind": "postgresql", "options": options, "test": False})
+
+    answer = call.patch("/sources/pg1", {"options": {"host": "evil", "port": 1, "sslmode": "disable"}})
+
+    assert (answer.status, answer.pointers) == (400, ["/options/password"])
+    assert "host, port, sslmode" in str(answer)
+    assert call.get("/sources/pg1")["options"]["host"] == "db.example.org"
+
+
 def test_it_changes_only_the_version_that_was_seen(call: Caller, source: Source) -> None:
     seen = call.get("/sources/docs").headers["ETag"]
     first = call.patch("/sources/docs", {"tags": {"a": "b"}}, If_Match=seen)

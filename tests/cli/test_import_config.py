@@ -73,3 +73,12 @@ def test_a_file_that_is_not_there_is_wrong_words(tmp_path: Path, capsys: pytest.
 
     assert code == Exit.USAGE
     assert "none.json cannot be read: No such file" in err
+
+
+def test_a_file_that_is_nested_too_deeply_is_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 20_000)
+
+    code, _out, err = Terminal(capsys).types("import-config", str(tmp_path / "deep.yaml"))
+
+    assert code == Exit.USAGE
+    assert "deep.yaml is nested too deeply" in err

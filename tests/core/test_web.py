@@ -23,6 +23,13 @@ def test_every_other_page_asks_who_you_are(client: Client) -> None:
     assert client.get("/admin/").headers["Location"].startswith("/admin/login/")
 
 
+@pytest.mark.parametrize("path", ["/accounts/login/", "/admin/login/", "/healthz"])
+def test_a_foreign_name_of_the_host_is_a_bad_request_on_every_page(path: str) -> None:
+    client = Client(raise_request_exception=False)
+
+    assert client.get(path, headers={"Host": "evil.example.org"}).status_code == 400
+
+
 def test_a_request_keeps_its_id(client: Client) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
 

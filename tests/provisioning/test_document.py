@@ -111,3 +111,11 @@ def test_a_file_that_is_no_document_is_refused(tmp_path: Path, name: str, text: 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"hub.json cannot be read: No such file"):
         document.load(tmp_path / "hub.json")
+
+
+@pytest.mark.parametrize(("name", "depth"), [("deep.yaml", 20_000), ("deep.json", 100_000)])
+def test_it_refuses_what_is_nested_too_deeply(tmp_path: Path, name: str, depth: int) -> None:
+    (tmp_path / name).write_text("[" * depth)
+
+    with pytest.raises(Invalid, match=f"{name} is nested too deeply"):
+        document.load(tmp_path / name)

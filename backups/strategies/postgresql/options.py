@@ -35,14 +35,21 @@ class Table(NamedTuple):
 class PostgreSQLOptions:
     """Which database, as whom, and what of it."""
 
-    host: str = option(label="Host", help="Name or address of the server, or the directory of its socket.", minimum=1)
+    host: str = option(
+        label="Host", help="Name or address of the server, or the directory of its socket.", minimum=1, addresses=True
+    )
     database: str = option(label="Database", minimum=1)
     user: str = option(label="User", help="Who may read everything that is chosen.", minimum=1)
     password: str = secret("", label="Password")
-    port: int = option(5432, label="Port", minimum=1, maximum=65535)
-    sslmode: SslMode = option("prefer", label="TLS", help="verify-full is the only one that proves who the server is.")
+    port: int = option(5432, label="Port", minimum=1, maximum=65535, addresses=True)
+    sslmode: SslMode = option(
+        "prefer", label="TLS", help="verify-full is the only one that proves who the server is.", addresses=True
+    )
     sslrootcert: str = option(
-        "", label="Trusted certificates", help="Absolute path of a file in PEM, or “system” for those of the host."
+        "",
+        label="Trusted certificates",
+        help="Absolute path of a file in PEM, or “system” for those of the host.",
+        addresses=True,
     )
     schemas: tuple[str, ...] = option((), label="Only these schemas", help="Names, one a line.", multiline=True)
     exclude_schemas: tuple[str, ...] = option((), label="Without these schemas", multiline=True)
@@ -64,7 +71,10 @@ class PostgreSQLOptions:
         86_400, label="Deadline", minimum=1, maximum=604_800, help="How many seconds a dump may take in all."
     )
     bin_dir: str = option(
-        "", label="Client programs", help="Directory of pg_dump; empty: look in the usual places, the fitting version."
+        "",
+        label="Client programs",
+        help="Directory of pg_dump; empty: look in the usual places, the fitting version.",
+        addresses=True,  # the program is handed the password
     )
 
     def __post_init__(self) -> None:
