@@ -153,7 +153,7 @@ def test_nothing_is_deleted_behind_the_services(browser: Client, done: Backup) -
 
 
 def test_a_change_goes_through_the_service(browser: Client, source: Source) -> None:
-    fields = {"name": "papers", "environment": source.environment_id, "tags": '{"team": "ml"}', "enabled": "on"}
+    fields = {"name": "papers", "environment": source.environment_id, "tags": "team=ml", "enabled": "on"}
 
     page = browser.post(reverse("admin:backups_source_change", args=[source.pk]), fields)
 
@@ -165,11 +165,11 @@ def test_a_change_goes_through_the_service(browser: Client, source: Source) -> N
 
 
 def test_what_the_service_refuses_is_told_on_the_page(browser: Client, source: Source) -> None:
-    fields = {"name": "docs", "environment": source.environment_id, "tags": '{"team": 5}', "enabled": "on"}
+    fields = {"name": "docs", "environment": source.environment_id, "tags": "team", "enabled": "on"}
 
     page = browser.post(reverse("admin:backups_source_change", args=[source.pk]), fields, follow=True)
 
-    assert "Tags are a mapping" in page.text
+    assert "is not written as name=value" in page.text
     assert not AuditEvent.objects.filter(action="source.update").exists()
 
 

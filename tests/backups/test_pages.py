@@ -215,7 +215,7 @@ def test_a_storage_is_tested_and_the_result_is_a_table(
     page = press(browser, storage, "test")
 
     assert "takes, gives back, lists and deletes" in page.text
-    assert "What the test found out" in page.text and "writable" in page.text
+    assert "What the test found out" in page.text and "Can be written to" in page.text
 
 
 def test_a_source_that_is_gone_says_so(browser: Client, source: Source, data: Path) -> None:

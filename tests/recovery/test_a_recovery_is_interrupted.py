@@ -341,6 +341,6 @@ def test_it_does_not_keep_what_fails_the_validation(
     found = done(asked(by, backup, target))
 
     assert found.state == RecoveryState.FAILED
-    assert "00.txt" in found.error_message
+    assert "did not pass the validation, so it was not kept: docs (read back)" in found.error_message
     assert [finding["passed"] for finding in found.findings] == [False]
     assert nothing_is_left(tmp_path)
