@@ -165,6 +165,15 @@ def test_a_change_goes_through_the_service(browser: Client, source: Source) -> N
 
 
 def test_what_the_service_refuses_is_told_on_the_page(browser: Client, source: Source) -> None:
+    fields = {"name": "..", "environment": source.environment_id, "tags": "", "enabled": "on"}
+
+    page = browser.post(reverse("admin:backups_source_change", args=[source.pk]), fields, follow=True)
+
+    assert "lead elsewhere in a path" in page.text
+    assert not AuditEvent.objects.filter(action="source.update").exists()
+
+
+def test_tags_that_are_no_pairs_are_told_on_the_page(browser: Client, source: Source) -> None:
     fields = {"name": "docs", "environment": source.environment_id, "tags": "team", "enabled": "on"}
 
     page = browser.post(reverse("admin:backups_source_change", args=[source.pk]), fields, follow=True)

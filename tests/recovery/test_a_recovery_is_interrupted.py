@@ -343,4 +343,5 @@ def test_it_does_not_keep_what_fails_the_validation(
     assert found.state == RecoveryState.FAILED
     assert "did not pass the validation, so it was not kept: docs (read back)" in found.error_message
     assert [finding["passed"] for finding in found.findings] == [False]
+    assert "00.txt" in str(found.findings) and "00.txt" not in found.error_message  # names: for those who may browse
     assert nothing_is_left(tmp_path)
