@@ -45,3 +45,6 @@ urlpatterns = [
     path(f"{API}docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^api/", Nowhere.as_view(), name="api-nowhere"),
 ]
+
+handler400 = "aihub_backup.core.api.errors.bad_request"
+handler500 = "aihub_backup.core.api.errors.server_error"

@@ -37,6 +37,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "validation-error": Kind(400, _("Some values are not valid")),
+    "bad-request": Kind(400, _("The request cannot be understood")),
     "unknown-parameter": Kind(400, _("There is no such parameter")),
     "malformed-json": Kind(400, _("The body is not valid JSON")),
     "invalid-pattern": Kind(400, _("A pattern cannot be understood")),

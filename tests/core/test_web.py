@@ -30,6 +30,27 @@ def test_a_foreign_name_of_the_host_is_a_bad_request_on_every_page(path: str) ->
     assert client.get(path, headers={"Host": "evil.example.org"}).status_code == 400
 
 
+def test_a_foreign_name_of_the_host_is_a_problem_for_a_program() -> None:
+    client = Client(raise_request_exception=False)
+
+    answer = client.get("/api/v1/backup/list", headers={"Host": "evil.example.org"})
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
+    assert (answer.json()["code"], answer.json()["instance"]) == ("bad-request", "/api/v1/backup/list")
+
+
+def test_a_middleware_that_fails_is_a_problem_for_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_given: object) -> None:
+        raise RuntimeError("secret details")
+
+    monkeypatch.setattr("aihub_backup.core.signin.SecondFactorMiddleware.__call__", fail)
+
+    answer = Client(raise_request_exception=False).get("/api/v1/backup/list")
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+    assert "secret" not in answer.content.decode()
+
+
 def test_a_request_keeps_its_id(client: Client) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
 

@@ -27,7 +27,7 @@ GONE_WITHIN = 2.0  # seconds until nobody lives below a killed process
 TRIES = 8  # kills that may come too late before one meets the work
 LOOKS_PER_QUESTION = 20  # at the processes for each question to the API: theirs is a brief life
 
-FILES, DATABASE = "platform files", "platform database"
+FILES, DATABASE, OWN = "platform files", "platform database", "console"
 Salvo = tuple[str, ...]  # roles that are killed at once; the first one's work is waited for
 TEN: list[Salvo] = [
     ("runner",), ("runner",), ("engine worker",), ("engine worker",), ("pool process",), ("worker",),
@@ -112,6 +112,15 @@ class KilledConsole:
         client.add_source(FILES, "files", {"paths": [str(self.files)]})
         client.add_source(DATABASE, "sqlite", {"path": str(self.database)})
         self.engine = Engine(self.room, code=api.recovery_code(kit), repository=storage)
+        eventually(self._protects_itself, DONE_WITHIN, "the console has backed up its own database")
+
+    def _protects_itself(self) -> bool:
+        """The first backup after the kit's proof is the console's own: no kill is meant for it."""
+        return any(backup["restorable"] for backup in self._listed())
+
+    def _listed(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.console.client.get("/list", page_size="500")["results"]
+        return found
 
     def _change(self) -> None:
         """A day passes: changes everywhere, and much that is new."""
@@ -253,9 +262,9 @@ class KilledConsole:
 
     def _nothing_half(self) -> None:
         """The repository's log, the API's points and what we know are one."""
-        listed = self.console.client.get("/list", page_size="500")["results"]
+        listed = self._listed()
         stored = {part["id"] for backup in listed for part in backup["parts"] if part["status"] == "completed"}
-        visible = {backup["id"] for backup in listed if backup["restorable"]}
+        visible = {backup["id"] for backup in listed if backup["restorable"] and _source(backup) != OWN}
         assert set(self.engine.snapshots()) == stored, "the log and the rows differ"
         assert visible == self.points.keys(), "what can be recovered is not what was completed"
 
@@ -281,3 +290,8 @@ class KilledConsole:
             self._comes_back(backup)
         check = self.engine.run("check", "--read-data", codes=(OK,)).result
         assert check["problems"] == []
+
+
+def _source(backup: Mapping[str, Any]) -> str:
+    """The name of the first source."""
+    return str(backup["parts"][0]["source"]["name"])

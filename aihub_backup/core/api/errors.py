@@ -1,0 +1,36 @@
+"""Errors that no view of the API has answered (a foreign Host, a middleware that fails): problems there, and pages
+everywhere else."""
+
+from __future__ import annotations
+
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+
+from aihub_backup.core.failures import Failure
+from aihub_backup.core.problems import MEDIA_TYPE, problem
+
+API = "/api/"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """As Django's `handler400`; what is wrong with the request is told, but for the names that we would answer to."""
+    if not request.path.startswith(API):
+        return defaults.bad_request(request, exception)
+    words = "The request cannot be understood."
+    if isinstance(exception, DisallowedHost):
+        words = "This console does not answer to the name in the header “Host”; AIHUB_ALLOWED_HOSTS lists its names."
+    return _answer(request, Failure(words, permanent=True, code="bad-request"))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """As Django's `handler500`; the details are in the log already."""
+    if not request.path.startswith(API):
+        return defaults.server_error(request)
+    words = "The console met an unforeseen error; its log has the details under this request id."
+    return _answer(request, Failure(words, permanent=False, code="internal-error"))
+
+
+def _answer(request: HttpRequest, failure: Failure) -> HttpResponse:
+    document = problem(failure, request.path)
+    return JsonResponse(document, status=document["status"], content_type=MEDIA_TYPE)
