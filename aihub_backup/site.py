@@ -137,7 +137,7 @@ def _oldest(judged: Sequence[Line]) -> tuple[str, str]:
 
 def _verified(judged: Sequence[Line]) -> tuple[str, str]:
     """How many sources had a check that found nothing wrong."""
-    passed = sum(line.verdict.checked is not None and line.verdict.checked.state == "passed" for line in judged)
+    passed = sum(line.verdict.checked is not None and line.verdict.checked.passed for line in judged)
     return f"{passed} / {len(judged)}", _("sources whose newest verification passed")
 
 

@@ -27,7 +27,8 @@ STATUSES = ("completed", "completed_with_warnings", "failed", "cancelled")
 
 def families() -> Iterator[Family]:
     """All of them."""
-    rows = list(Source.objects.filter(archived_at=None).select_related("environment", "policy"))
+    read = Source.objects.filter(archived_at=None).only("name", "environment", "policy")
+    rows = list(read.prefetch_related("environment", "policy"))  # few of both: once each, not beside every source
     yield _runs(rows)
     yield from _points(rows)
     yield from _targets(rows)
@@ -44,7 +45,7 @@ def labels(source: Source) -> Labels:
 
 def _runs(rows: list[Source]) -> Family:
     """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
-    known = {row.pk: labels(row) for row in Source.objects.select_related("environment")}
+    known = {key: tuple(names) for key, *names in Source.objects.values_list("pk", "name", "environment__name")}
     counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
     for source, *values, count in [*_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)]:
         counts[(*known[source], *values)] += count

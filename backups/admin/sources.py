@@ -24,6 +24,7 @@ from backups.admin.wishes import SourceForm
 from backups.kinds import STRATEGIES
 from backups.models import BackupPart, BackupType, Source, Trigger
 from backups.services import backups, protection, sources, strips, verifications
+from backups.services.evidence import Check, Point
 
 NEWEST = 10  # backups on a source's page
 LEVEL = 2  # of a verification that is asked for by a button
@@ -39,7 +40,8 @@ def _verify(ask: Ask) -> str:
     point = protection.evaluate([ask.row])[ask.row.pk].point
     if point is None:
         raise Refused("It has no restorable point to verify; back it up first.", code="not-restorable")
-    verifications.request(point.backup, level=LEVEL, by=ask.by, trigger=Trigger.CONSOLE, parts=[point])
+    part = BackupPart.objects.select_related("backup", "repository").get(pk=point.part)
+    verifications.request(part.backup, level=LEVEL, by=ask.by, trigger=Trigger.CONSOLE, parts=[part])
     return _("The newest point of “%(name)s” is being verified.") % {"name": ask.row}
 
 
@@ -206,9 +208,9 @@ class SourceAdmin(KindAdmin):
     @admin.display(description=gettext_lazy("last verified"))
     def verified(self, source: Source) -> SafeString | str:
         """When, and with which result."""
-        checked = vars(source)["verdict"].checked
+        checked: Check | None = vars(source)["verdict"].checked
         return showing.NOTHING if checked is None else format_html(
-            '{}<span class="aside">{}</span>', showing.state(checked), showing.relative(checked.finished_at)
+            '{}<span class="aside">{}</span>', showing.badge(checked.state, checked.told), showing.relative(checked.at)
         )  # fmt: skip
 
     @admin.display(description=gettext_lazy("30 days"))
@@ -219,5 +221,5 @@ class SourceAdmin(KindAdmin):
     @admin.display(description=gettext_lazy("size"))
     def size(self, source: Source) -> str:
         """Of the newest restorable point."""
-        point: BackupPart | None = vars(source)["verdict"].point
+        point: Point | None = vars(source)["verdict"].point
         return showing.size(point.size_bytes if point else None)

@@ -6,29 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery, TextChoices
+from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backups.models import (
-    BackupPart,
-    OwnProtection,
-    PartState,
-    Policy,
-    Repository,
-    RepositoryState,
-    Source,
-    Verification,
-    VerificationState,
-)
-from backups.models.backup import STORED
-from backups.models.verification import CONCLUSIVE
-from backups.services import objectives, restorable
+from backups.models import OwnProtection, PartState, Policy, Repository, RepositoryState, Source
+from backups.services import evidence, objectives
+from backups.services.evidence import Check, Failed, Point
 
 
 class Standing(TextChoices):
@@ -85,8 +73,8 @@ class Verdict:
 
     standing: Standing
     findings: tuple[Finding, ...]
-    point: BackupPart | None
-    checked: Verification | None
+    point: Point | None
+    checked: Check | None
     rpo: timedelta
 
     @property
@@ -107,7 +95,8 @@ JUDGED = ("name", "environment", "policy", "enabled", "archived_at", "holds_cons
 def evaluate(sources: Sequence[Source], now: datetime | None = None) -> dict[UUID, Verdict]:
     """The verdict of each source, in a fixed number of queries however many there are. Policies should be fetched."""
     keys, moment = [source.pk for source in sources], now or timezone.now()
-    points, checks, failures, targets = _points(keys), _checks(keys), _failures(keys), objectives.rpo(sources)
+    points, checks, failures = evidence.points(keys), evidence.checks(keys), evidence.failures(keys)
+    targets = objectives.rpo(sources)
     found = {
         source.pk: _verdict(
             source, points.get(source.pk), checks.get(source.pk), failures.get(source.pk), targets[source.pk], moment
@@ -140,9 +129,9 @@ def _of_the_console(sources: Sequence[Source], found: Mapping[UUID, Verdict]) ->
 
 def _verdict(
     source: Source,
-    point: BackupPart | None,
-    checked: Verification | None,
-    failure: BackupPart | None,
+    point: Point | None,
+    checked: Check | None,
+    failure: Failed | None,
     rpo: timedelta,
     now: datetime,
 ) -> Verdict:
@@ -155,11 +144,11 @@ def _verdict(
 
 
 def _findings(
-    policy: Policy | None, point: BackupPart | None, checked: Verification | None, rpo: timedelta, now: datetime
+    policy: Policy | None, point: Point | None, checked: Check | None, rpo: timedelta, now: datetime
 ) -> Iterable[Finding]:
-    if point is None or point.data_as_of is None:
+    if point is None:
         yield Finding(Aspect.FRESH, Standing.CRITICAL, _nothing)
-        if checked is not None and checked.state == VerificationState.FAILED:
+        if checked is not None and not checked.passed:
             yield _verified(policy, checked, now)
         return
     yield _fresh(rpo, point.data_as_of, now)
@@ -177,16 +166,15 @@ def _fresh(rpo: timedelta, at: datetime, now: datetime) -> Finding:
     return Finding(Aspect.FRESH, standing, partial(_how_old, standing, rpo, at, now))
 
 
-def _verified(policy: Policy | None, checked: Verification | None, now: datetime) -> Finding:
+def _verified(policy: Policy | None, checked: Check | None, now: datetime) -> Finding:
     hours = policy.verify_interval_hours if policy else None
     if checked is None:
         standing = Standing.WARNING if hours else Standing.PROTECTED
         return Finding(Aspect.VERIFIED, standing, _never_verified, asked=bool(hours))
-    if checked.state == VerificationState.FAILED:
+    if not checked.passed:
         return Finding(Aspect.VERIFIED, Standing.CRITICAL, partial(_damage, checked))
-    at = checked.finished_at or checked.created_at
-    standing = Standing.WARNING if hours and now - at > timedelta(hours=hours) else Standing.PROTECTED
-    return Finding(Aspect.VERIFIED, standing, partial(_when_verified, standing, checked.level, at, now))
+    standing = Standing.WARNING if hours and now - checked.at > timedelta(hours=hours) else Standing.PROTECTED
+    return Finding(Aspect.VERIFIED, standing, partial(_when_verified, standing, checked.level, checked.at, now))
 
 
 def _copies(policy: Policy | None) -> Finding:
@@ -227,9 +215,9 @@ def _never_verified() -> str:
     return _("It was never verified.")
 
 
-def _damage(checked: Verification) -> str:
+def _damage(checked: Check) -> str:
     told = _("The newest verification found damage (%(count)d problems). Back it up anew and verify.")
-    return told % {"count": checked.problems_count}
+    return told % {"count": checked.problems}
 
 
 def _when_verified(standing: Standing, level: int, at: datetime, now: datetime) -> str:
@@ -263,42 +251,5 @@ def _which_keys(repository: Repository) -> str:
     return told % {"name": repository.name}
 
 
-def _failed(failure: BackupPart) -> str:
-    return _("The last run failed: %(why)s") % {"why": failure.error_message or failure.get_state_display()}
-
-
-# --- what it looks at -----------------------------------------------------------------------------------------------
-
-
-# A verdict reads few columns, and of each source one row: whoever wants more of it asks for that row again.
-_OF_A_POINT = ("source", "repository", "backup", "state", "data_as_of", "size_bytes")
-_OF_A_CHECK = ("source", "state", "level", "problems_count", "created_at", "finished_at")
-_OF_A_FAILURE = ("source", "state", "error_message")
-
-
-def _points(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
-    newest = restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk").values("pk")[:1]
-    # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
-    found = BackupPart.objects.filter(pk__in=_of_each(keys, newest)).only(*_OF_A_POINT).order_by()
-    return {part.source_id: part for part in found.prefetch_related("repository")}
-
-
-def _checks(keys: Sequence[UUID]) -> dict[UUID, Verification]:
-    """Of points that are there: what was found in others says nothing about what could be brought back."""
-    ended = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE, part__state__in=STORED)
-    newest = ended.order_by("-finished_at", "-pk").values("pk")[:1]
-    found = Verification.objects.filter(pk__in=_of_each(keys, newest)).only(*_OF_A_CHECK).order_by()
-    return {check.source_id: check for check in found}
-
-
-def _failures(keys: Sequence[UUID]) -> dict[UUID, BackupPart]:
-    """The newest part of a source that ended, where it ended badly."""
-    ended = BackupPart.objects.filter(source=OuterRef("pk"), state__in=[*STORED, PartState.FAILED])
-    newest = ended.order_by("-created_at", "-pk").values("pk")[:1]
-    failed = BackupPart.objects.filter(pk__in=_of_each(keys, newest), state=PartState.FAILED).only(*_OF_A_FAILURE)
-    return {part.source_id: part for part in failed.order_by()}
-
-
-def _of_each(keys: Sequence[UUID], newest: QuerySet[Any, Any]) -> QuerySet[Source, Any]:
-    """The id that `newest` finds for each source."""
-    return Source.objects.filter(pk__in=keys).values_list(Subquery(newest), flat=True).order_by()
+def _failed(failure: Failed) -> str:
+    return _("The last run failed: %(why)s") % {"why": failure.why or PartState.FAILED.label}

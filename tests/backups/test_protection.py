@@ -48,7 +48,7 @@ def promise(source: Source, by: Actor, **fields: int) -> Policy:
 def test_it_is_green_when_a_fresh_point_could_be_restored(source: Source, point: BackupPart) -> None:
     found = verdict(source)
 
-    assert (found.standing, found.point) == (Standing.PROTECTED, point)
+    assert (found.standing, found.point and found.point.part) == (Standing.PROTECTED, point.pk)
     assert len(found.findings) == 5
 
 
