@@ -67,22 +67,36 @@ AIHUB_APP_KEYS_PATH = _keys_directory / "app_keys"
 AIHUB_KIT_PATH = AIHUB_HOME / home.KIT
 AIHUB_VARIABLE_FILES = [home.variable_file(), *home.secret_files()]  # they may hold keys; no source reads them
 
+LEAST_SECRET = 32  # characters: whoever guesses it signs sessions as anybody
+_HOW_TO_MAKE_ONE = "“openssl rand -base64 48” makes one."
+
 
 def _secret_key() -> str:
     given = secret("AIHUB_SECRET_KEY")
     if not given and EMBEDDED:
         given = keys.read_or_make(_keys_directory / "secret_key", keys.new_secret)
     if not given:
-        raise ImproperlyConfigured("AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set; production needs it.")
+        raise ImproperlyConfigured(
+            f"AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set; production needs it. {_HOW_TO_MAKE_ONE}"
+        )
+    if len(given) < LEAST_SECRET and not EMBEDDED:
+        raise ImproperlyConfigured(
+            f"AIHUB_SECRET_KEY has {len(given)} characters; production needs {LEAST_SECRET} or more. {_HOW_TO_MAKE_ONE}"
+        )
     return given
 
 
 def _app_keys() -> keys.KeyRing:
-    """Empty when there is none: the system check says so, and whatever needs a key says so again."""
+    """Empty when it was lost from an embedded home: the system check says so, and whatever needs a key again."""
     given = secret("AIHUB_APP_KEYS")
     if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / home.DATABASE).exists()):
         # Never beside an existing database: a new key could not open what the lost one had sealed.
         given = keys.read_or_make(AIHUB_APP_KEYS_PATH, keys.new_ring)
+    if not given and not EMBEDDED:
+        raise ImproperlyConfigured(
+            "AIHUB_APP_KEYS (or AIHUB_APP_KEYS_FILE) is not set; production needs it, and keeps it."
+            " “echo k1:$(openssl rand -base64 32)” makes one."
+        )
     try:
         ring = keys.parse_ring(given)
     except ValueError as error:

@@ -132,10 +132,7 @@ def _mounts() -> Iterator[tuple[str, str]]:
 def _missing_key() -> Iterator[CheckMessage]:
     if settings.AIHUB_APP_KEYS:
         return
-    if settings.EMBEDDED:
-        hint = f"Put the lost key back at {settings.AIHUB_APP_KEYS_PATH}; what it sealed cannot be read without it."
-    else:
-        hint = "Set AIHUB_APP_KEYS=id:base64 or AIHUB_APP_KEYS_FILE (32 random bytes in base64)."
+    hint = f"Put the lost key back at {settings.AIHUB_APP_KEYS_PATH}; what it sealed cannot be read without it."
     yield Error("There is no application key, so stored secrets cannot be read or written.", hint, id="aihub.E001")
 
 

@@ -16,6 +16,7 @@ import json, sys
 from aihub_backup import settings
 print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}, default=str))
 """
+SECRET = "a secret that somebody was given to keep"
 KEY = "k1:" + base64.b64encode(b"k" * 32).decode()
 
 
@@ -79,20 +80,35 @@ def test_a_lost_key_is_never_replaced_beside_a_database(tmp_path: Path) -> None:
 
 def test_production_never_makes_a_key(tmp_path: Path) -> None:
     assert "AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set" in complaint(tmp_path, AIHUB_MODE="production")
+    assert "openssl rand" in complaint(tmp_path, AIHUB_MODE="production")
     assert not (tmp_path / "keys").exists()
 
 
+def test_production_needs_an_application_key(tmp_path: Path) -> None:
+    said = complaint(tmp_path, AIHUB_MODE="production", AIHUB_SECRET_KEY=SECRET)
+
+    assert "AIHUB_APP_KEYS (or AIHUB_APP_KEYS_FILE) is not set" in said
+    assert "openssl rand -base64 32" in said
+
+
+def test_production_needs_a_secret_that_nobody_guesses(tmp_path: Path) -> None:
+    said = complaint(tmp_path, AIHUB_MODE="production", AIHUB_SECRET_KEY="abc", AIHUB_APP_KEYS=KEY)
+
+    assert "AIHUB_SECRET_KEY has 3 characters; production needs 32 or more." in said
+
+
 def test_secrets_come_from_files_too(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("from-a-file\n")
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
     (tmp_path / "url").write_text("postgres://bob:p%40ss@db.example/aihub")
 
     found = settings_of(
         tmp_path, "SECRET_KEY", "DATABASES", "AIHUB_MODE",
         AIHUB_SECRET_KEY_FILE=str(tmp_path / "secret"), AIHUB_DATABASE_URL_FILE=str(tmp_path / "url"),
+        AIHUB_APP_KEYS=KEY,
     )  # fmt: skip
 
     database = found["DATABASES"]["default"]
-    assert found["SECRET_KEY"] == "from-a-file"
+    assert found["SECRET_KEY"] == SECRET
     assert found["AIHUB_MODE"] == "production"
     assert (database["ENGINE"], database["PASSWORD"]) == ("django.db.backends.postgresql", "p@ss")
     assert database["OPTIONS"]["pool"]["max_size"] == 8
@@ -103,7 +119,7 @@ def test_redis_may_serve_as_broker_and_cache(tmp_path: Path) -> None:
         tmp_path, "CELERY_BROKER_URL", "CACHES", "AIHUB_MODE", "CELERY_BROKER_TRANSPORT_OPTIONS",
         "CELERY_TASK_ACKS_LATE", "CELERY_WORKER_PREFETCH_MULTIPLIER",
         AIHUB_BROKER_URL="redis://r:6379/0", AIHUB_CACHE_URL="redis://r:6379/1",
-        AIHUB_SECRET_KEY="s", AIHUB_APP_KEYS=KEY,
+        AIHUB_SECRET_KEY=SECRET, AIHUB_APP_KEYS=KEY,
     )  # fmt: skip
 
     assert (found["CELERY_BROKER_URL"], found["AIHUB_MODE"]) == ("redis://r:6379/0", "production")
@@ -143,7 +159,7 @@ def test_a_file_of_settings_is_read(tmp_path: Path) -> None:
         ({"AIHUB_NODE": "Über"}, "AIHUB_NODE must be lower-case letters"),
         ({"AIHUB_PUBLIC_URL": "backup.example.org"}, "AIHUB_PUBLIC_URL must be http(s)://host[:port]"),
         (
-            {"AIHUB_DATABASE_URL": "mysql://u:tigerlily@h/d", "AIHUB_SECRET_KEY": "s"},
+            {"AIHUB_DATABASE_URL": "mysql://u:tigerlily@h/d", "AIHUB_SECRET_KEY": SECRET},
             "AIHUB_DATABASE_URL must begin with",
         ),
         ({"AIHUB_CACHE_URL": "memcache://h"}, "AIHUB_CACHE_URL must begin with"),
