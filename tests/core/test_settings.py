@@ -159,7 +159,7 @@ def test_a_file_of_settings_is_read(tmp_path: Path) -> None:
         ({"AIHUB_NODE": "Über"}, "AIHUB_NODE must be lower-case letters"),
         ({"AIHUB_PUBLIC_URL": "backup.example.org"}, "AIHUB_PUBLIC_URL must be http(s)://host[:port]"),
         (
-            {"AIHUB_DATABASE_URL": "mysql://u:tigerlily@h/d", "AIHUB_SECRET_KEY": SECRET},
+            {"AIHUB_DATABASE_URL": "mysql://u:tigerlily@h/d", "AIHUB_SECRET_KEY": SECRET, "AIHUB_APP_KEYS": KEY},
             "AIHUB_DATABASE_URL must begin with",
         ),
         ({"AIHUB_CACHE_URL": "memcache://h"}, "AIHUB_CACHE_URL must begin with"),
