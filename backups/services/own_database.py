@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import ipaddress
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from aihub_backup.core import nodes
 from aihub_backup.core.models import Node
 from backups.models import Source
 
+_HERE = "localhost"
 _SOCKETS = "/var/run/postgresql"  # where PostgreSQL's library looks when no host is named
 
 
@@ -51,7 +55,26 @@ def files() -> list[Path]:
 
 
 def is_on_server(source: Source) -> bool:
-    """Is the source the database that this console has on a server?"""
+    """Is the source the database that this console has on a server, by whatever name the server is called?"""
     kind, options = described()
-    told = ("host", "port", "database")
-    return kind == source.kind == "postgresql" and all(source.options.get(name) == options[name] for name in told)
+    same = all(source.options.get(name) == options[name] for name in ("port", "database") if name in options)
+    if not (kind == source.kind == "postgresql" and same):
+        return False
+    return not _addresses(str(source.options.get("host", ""))).isdisjoint(_addresses(str(options["host"])))
+
+
+def _addresses(host: str) -> set[str]:
+    """The name and every address it has now; sockets and loopback are this host."""
+    if not host or host.startswith("/"):
+        return {_HERE}
+    found = {host.casefold().rstrip(".")}
+    with contextlib.suppress(OSError, UnicodeError):  # a name that leads nowhere has no address
+        found |= {str(answer[4][0]) for answer in socket.getaddrinfo(host, None)}
+    return {_HERE if _is_here(one) else one for one in found}
+
+
+def _is_here(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
