@@ -38,5 +38,9 @@ def path() -> Path:
 
 def is_set_up(home: Path) -> bool:
     """Was a console ever started there? One whose database is elsewhere needs its home only."""
-    elsewhere = text("AIHUB_DATABASE_URL") or text("AIHUB_DATABASE_URL_FILE")
-    return home.is_dir() if elsewhere else (home / DATABASE).is_file()
+    return home.is_dir() if database_is_elsewhere() else (home / DATABASE).is_file()
+
+
+def database_is_elsewhere() -> bool:
+    """Do the variables name a database that is not the home's own?"""
+    return bool(text("AIHUB_DATABASE_URL") or text("AIHUB_DATABASE_URL_FILE"))

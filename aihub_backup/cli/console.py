@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def opened(home: str | None) -> Iterator[None]:
     """Load the apps; inside, what they and the database refuse becomes a CommandFailed with its sentence."""
+    place.must_be_set_up(home)
     place.settings(home)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aihub_backup.settings")
     import django

@@ -33,6 +33,16 @@ def not_set_up(home: str | None = None) -> Path | None:
     return None if homes.is_set_up(found) else found
 
 
+def must_be_set_up(home: str | None) -> None:
+    """CommandFailed where no console was ever started: its settings would leave a home with keys of no use behind."""
+    fresh = not_set_up(home)
+    if fresh is not None and not homes.database_is_elsewhere():
+        raise CommandFailed(
+            f"no console was ever started in {fresh}; name its home with --home or AIHUB_HOME, or start one there with"
+            " `aihub up`.", Exit.NOT_READY,
+        )  # fmt: skip
+
+
 def _name(home: str | None) -> None:
     if home is not None:
         os.environ["AIHUB_HOME"] = os.path.abspath(home)

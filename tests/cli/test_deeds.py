@@ -289,10 +289,25 @@ def test_it_writes_moments_as_iso_8601(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_it_tells_a_console_without_a_database(tmp_path: Path) -> None:
-    words = command("backup", "list", "--home", str(tmp_path / "fresh"))
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "aihub_backup.settings"}
+    (tmp_path / "console.sqlite3").touch()  # as a first start leaves it that was cut off
 
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = listing(tmp_path)
 
     assert done.returncode == Exit.NOT_READY
     assert done.stderr == "aihub: the console has no database yet; start it once with `aihub up`.\n"
+
+
+def test_it_makes_nothing_where_no_console_was_ever_started(tmp_path: Path) -> None:
+    done = listing(tmp_path / "fresh")
+
+    assert done.returncode == Exit.NOT_READY
+    assert done.stderr.startswith(f"aihub: no console was ever started in {tmp_path}/fresh; name its home with --home")
+    assert list(tmp_path.iterdir()) == []
+
+
+def listing(home: Path) -> subprocess.CompletedProcess[str]:
+    """`aihub backup list` in a process of its own, with that home and the database that lies there."""
+    words = command("backup", "list", "--home", str(home))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIHUB_DATABASE_URL")}
+    environment = {**clean, "DJANGO_SETTINGS_MODULE": "aihub_backup.settings"}
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
