@@ -88,7 +88,8 @@ class Refusals:
         self.server.run(f"GRANT pg_read_all_data TO {self.role}")
 
     def no_right_to_make_databases(self) -> None:
-        words = f"The user “{self.role}” may not make databases. ALTER ROLE {self.role} CREATEDB, or take another user."
+        cure = f"ALTER ROLE {self.role} CREATEDB, or name another one in restore_user."
+        words = f"The user “{self.role}” may not make databases. {cure}"
         self._recovery_fails(self.good["reader"], self.server.new_name(), words)
 
     # what is not there, or is there already

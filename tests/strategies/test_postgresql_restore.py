@@ -193,10 +193,29 @@ def test_who_may_not_own_what_was_anothers_gets_a_sentence(
     strategy = source(server, "postgres", tmp_path / "work2", user=server.role("LOGIN CREATEDB"))
     before = databases(server)
 
-    with pytest.raises(TargetError, match=r"broke off: pg_restore: error: .*postgres"):
+    with pytest.raises(
+        TargetError, match=r"broke off: pg_restore: error: .*postgres.* name a superuser in restore_user"
+    ):
         brought_back(strategy, name, back)
 
     assert databases(server) == before
+
+
+def test_a_reader_backs_up_and_another_brings_back(
+    server: PostgreSQLServer, database: str, tmp_path: Path, name: str
+) -> None:
+    owner, reader = server.role("NOLOGIN"), server.role()
+    server.run(
+        f"GRANT pg_read_all_data TO {reader}; ALTER TABLE shop.orders OWNER TO {owner}".replace("; ", ";\n"), database
+    )
+    usual = server.options(database)
+    options = {"user": reader, "restore_user": usual["user"], "restore_password": usual["password"]}
+    strategy = source(server, database, tmp_path / "work", **options, include_globals=False)
+
+    findings = brought_back(strategy, name, kept(strategy, tmp_path / "back"))
+
+    assert failed(findings) == {}
+    assert server.rows("SELECT tableowner FROM pg_tables WHERE tablename = 'orders'", name) == [(owner,)]
 
 
 def test_keys_to_tables_that_were_not_chosen_are_left_out_and_told(

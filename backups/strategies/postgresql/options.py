@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from aihub_backup.core.options import OptionsError, option, secret
@@ -41,6 +41,12 @@ class PostgreSQLOptions:
     database: str = option(label="Database", minimum=1)
     user: str = option(label="User", help="Who may read everything that is chosen.", minimum=1)
     password: str = secret("", label="Password")
+    restore_user: str = option(
+        "", label="User for recoveries",
+        help="Who makes the new database and hands what is in it to its owners: a superuser, or one who may make"
+        " databases and is a member of every owner. Empty: the same user.",
+    )  # fmt: skip
+    restore_password: str = secret("", label="Password for recoveries")
     port: int = option(5432, label="Port", minimum=1, maximum=65535, addresses=True)
     sslmode: SslMode = option(
         "prefer", label="TLS", help="verify-full is the only one that proves who the server is.", addresses=True
@@ -80,7 +86,8 @@ class PostgreSQLOptions:
     def __post_init__(self) -> None:
         errors = {
             "host": _host_error(self.host), "database": name_error(self.database), "user": name_error(self.user),
-            "password": _password_error(self.password), "sslrootcert": _certificate_error(self),
+            "password": _password_error(self.password), "restore_user": name_error(self.restore_user),
+            "restore_password": _restore_password_error(self), "sslrootcert": _certificate_error(self),
             "bin_dir": _programs_error(self.bin_dir), **_selection_errors(self),
         }  # fmt: skip
         if found := {name: sentence for name, sentence in errors.items() if sentence}:
@@ -90,6 +97,12 @@ class PostgreSQLOptions:
     def where(self) -> str:
         """The server, for sentences."""
         return f"{self.host}:{self.port}"
+
+    def recovering(self) -> PostgreSQLOptions:
+        """The same, as the one who brings it back."""
+        if not self.restore_user:
+            return self
+        return replace(self, user=self.restore_user, password=self.restore_password)
 
     @property
     def whole(self) -> bool:
@@ -153,6 +166,12 @@ def _path_error(path: str) -> str:
 
 def _password_error(password: str) -> str:
     return "This must not contain control characters." if _CONTROL.search(password) else ""
+
+
+def _restore_password_error(options: PostgreSQLOptions) -> str:
+    if options.restore_password and not options.restore_user:
+        return "Say in restore_user whose password this is."
+    return _password_error(options.restore_password)
 
 
 def _programs_error(bin_dir: str) -> str:

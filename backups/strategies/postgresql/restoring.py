@@ -18,6 +18,7 @@ from backups.strategies.postgresql.contents import TableCount
 from backups.strategies.postgresql.options import PostgreSQLOptions, Table, name_error
 
 TOLD = 5  # differences in one sentence
+_FORBIDDEN = ("permission denied", "must be owner", "must be member", "must be able to SET ROLE", "must be superuser")
 _MAINTENANCE = ("postgres", "template1")  # where one may sign in to make other databases
 
 
@@ -106,7 +107,8 @@ class _Preview:
         if row is None or not row[0]:
             user = self._options.user
             raise TargetError(
-                f"The user “{user}” may not make databases. ALTER ROLE {user} CREATEDB, or take another user."
+                f"The user “{user}” may not make databases. ALTER ROLE {user} CREATEDB, or name another one in"
+                " restore_user."
             )
 
     def _must_have_roles(self) -> None:
@@ -176,7 +178,15 @@ class _Restore(_Preview):
             self._notes.append(f"Subscriptions are left out: {', '.join(left_out)}.")
         ran = self._desk.run([*command, f"--dbname={self._plan.build_as}", "--", path], self._plan.build_as, tick)
         if ran.code:
-            raise TargetError(f"pg_restore into “{self._plan.build_as}” at {self._options.where} broke off: {ran.why}.")
+            told = f"pg_restore into “{self._plan.build_as}” at {self._options.where} broke off: {ran.why}."
+            raise TargetError(f"{told}{self._cure(ran.why)}")
+
+    def _cure(self, why: str) -> str:
+        """What to do about rights that nobody can know beforehand: the server judges each object as it comes."""
+        if not any(words in why for words in _FORBIDDEN):
+            return ""
+        user = self._options.user
+        return f" The user “{user}” may not make all of it: name a superuser in restore_user, or make {user} one."
 
     def _list_without(self, tool: Client, path: str, severed: Sequence[Sequence[str]]) -> str:
         """A file that tells pg_restore to leave out keys to tables that were not chosen."""

@@ -32,6 +32,8 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
     def __init__(self, options: PostgreSQLOptions, workdir: Path) -> None:
         super().__init__(options, workdir)
         self._desk, self._now = Desk(options, workdir), time.time_ns()
+        self._restorer = options.recovering()
+        self._restoring_desk = Desk(self._restorer, workdir)
         self._tool: Client | None = None
         self._seen: dict[str, Any] = {}
 
@@ -87,7 +89,7 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
         return f"postgresql://{options.where}/{quote(name, safe='')}"
 
     def judge(self, name: str, facts: Mapping[str, Any], *, make_roles: bool) -> None:
-        restoring.judge(self.options, self._desk, name, Plan("", "", facts, make_roles))
+        restoring.judge(self._restorer, self._restoring_desk, name, Plan("", "", facts, make_roles))
 
     def build(
         self,
@@ -98,16 +100,16 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
         make_roles: bool,
         tick: Callable[[], None] = lambda: None,
     ) -> tuple[str, list[Finding]]:
-        return restoring.build(self.options, self._desk, Plan(build_as, directory, facts, make_roles), tick)
+        return restoring.build(self._restorer, self._restoring_desk, Plan(build_as, directory, facts, make_roles), tick)
 
     def rename(self, build_as: str, name: str) -> None:
-        restoring.rename(self.options, self._desk, build_as, name)
+        restoring.rename(self._restorer, self._restoring_desk, build_as, name)
 
     def discard(self, build_as: str) -> None:
-        restoring.discard(self.options, self._desk, build_as)
+        restoring.discard(self._restorer, self._restoring_desk, build_as)
 
     def name_of(self, known_as: str) -> str:
-        return restoring.name_of(self.options, self._desk, known_as)
+        return restoring.name_of(self._restorer, self._restoring_desk, known_as)
 
     # what there is
 
