@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
-from aihub_backup.cli import console, output, waiting
+from aihub_backup.cli import console, kinds, output, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, pair, verb
 from aihub_backup.provisioning import kits
@@ -25,8 +25,9 @@ def storage(words: Sequence[str]) -> int:
     """Places for objects."""
     parser, verbs = _noun("storage")
     _add_options(verb(verbs, "add", "add a place"), "local")
+    kinds.add_verb(verbs)
     verb(verbs, "list", "all places")
-    return _do(parser, words, {"add": _add_storage, "list": _list_storages})
+    return _do(parser, words, {"add": _add_storage, "kinds": _kinds_of_storages, "list": _list_storages})
 
 
 def repository(words: Sequence[str]) -> int:
@@ -59,8 +60,10 @@ def source(words: Sequence[str]) -> int:
     add.add_argument("--repository", metavar="NAME", help="where its backups go (default: the only one)")
     own = verb(verbs, "console", "protect the console itself: its database daily, its keys sealed beside it")
     own.add_argument("--repository", metavar="NAME", help="where to (default: where it is, else the only one)")
+    kinds.add_verb(verbs)
     verb(verbs, "list", "all sources")
-    return _do(parser, words, {"add": _add_source, "console": _protect_console, "list": _list_sources})
+    deeds = {"add": _add_source, "console": _protect_console, "kinds": _kinds_of_sources, "list": _list_sources}
+    return _do(parser, words, deeds)
 
 
 def _noun(name: str) -> tuple[argparse.ArgumentParser, Any]:
@@ -70,7 +73,9 @@ def _noun(name: str) -> tuple[argparse.ArgumentParser, Any]:
 
 def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument("name")
-    parser.add_argument("--kind", default=kind, help=f"its kind (default: {kind})")
+    parser.add_argument(
+        "--kind", default=kind, help=f"its kind (default: {kind}; “kinds” lists all with their options)"
+    )
     parser.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], help="repeat it for a list")
     parser.add_argument(
         "--secret-file", metavar="NAME=FILE", action="append", default=[], help="an option whose value is in a file"
@@ -84,6 +89,18 @@ def _do(parser: argparse.ArgumentParser, words: Sequence[str], verbs: Mapping[st
 
 
 # --- deeds ------------------------------------------------------------------------------------------------------------
+
+
+def _kinds_of_storages(options: argparse.Namespace) -> int:
+    from backups.kinds import STORAGES
+
+    return kinds.show(options, STORAGES)
+
+
+def _kinds_of_sources(options: argparse.Namespace) -> int:
+    from backups.kinds import STRATEGIES
+
+    return kinds.show(options, STRATEGIES)
 
 
 def _add_storage(options: argparse.Namespace) -> int:

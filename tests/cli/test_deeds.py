@@ -24,6 +24,7 @@ from aihub_backup.cli import compare, facts, output, parser, protect, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.core import jobs
 from aihub_backup.core.models import Job, Node
+from backups.kinds import STRATEGIES
 from tests.cli.console import command
 from tests.servers import postgresql
 
@@ -286,6 +287,26 @@ def test_it_writes_moments_as_iso_8601(capsys: pytest.CaptureFixture[str]) -> No
     output.result_json({"at": datetime(2026, 11, 22, 7, 41, 30, tzinfo=UTC)})
 
     assert capsys.readouterr().out == '{"at": "2026-11-22T07:41:30+00:00"}\n'
+
+
+def test_it_lists_the_kinds_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(capsys)
+
+    _code, out, _err = terminal.types("source", "kinds", "postgresql")
+
+    lines = {line.split()[0]: line for line in out.splitlines()[2:]}
+    assert out.startswith("postgresql: PostgreSQL database.")
+    assert "required" in lines["host"] and "5432" in lines["port"]
+    assert "--secret-file" in lines["password"] and "Repeat --option" in lines["tables"]
+    assert terminal.asks("source", "kinds").keys() == set(STRATEGIES.kinds())
+    assert "path" in terminal.asks("storage", "kinds", "local")["local"]["options"]["required"]
+
+
+def test_it_names_the_kinds_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _out, err = Terminal(capsys).types("storage", "kinds", "tape")
+
+    assert code == Exit.NOT_FOUND
+    assert "There is no storage kind “tape”. Known kinds: local, s3." in err
 
 
 def test_it_tells_a_console_without_a_database(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from aihub_backup.core.failures import Invalid
 from aihub_backup.provisioning import document
@@ -119,3 +120,16 @@ def test_it_refuses_what_is_nested_too_deeply(tmp_path: Path, name: str, depth: 
 
     with pytest.raises(Invalid, match=f"{name} is nested too deeply"):
         document.load(tmp_path / name)
+
+
+def test_the_example_in_the_manual_is_understood_whole(tmp_path: Path) -> None:
+    manual = (settings.BASE_DIR / "docs/operations.md").read_text()
+    example = tmp_path / "backup.yaml"
+    example.write_text(manual.partition("```yaml\n")[2].partition("```")[0])
+
+    found = document.wishes(document.load(example), tmp_path)
+
+    assert (found.unknown, found.refusals) == ([], [])
+    assert found.place is not None and found.place.kind == "s3"
+    assert [data.kind for data in found.data] == ["postgresql", "files", "files"]
+    assert found.objectives is not None
