@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 from aihub_backup.core import redaction
 from aihub_backup.core.jobs import drain
 from aihub_backup.core.models import ApiToken, Environment, User
+from aihub_backup.home import DATABASE
 from tests.servers import program
 from tests.servers.s3 import S3Server, started
 
@@ -25,6 +26,12 @@ sys.setrecursionlimit(20_000)
 def home() -> Path:
     """AIHUB_HOME of this test process."""
     return Path(settings.AIHUB_HOME)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_console_was_started_here() -> None:
+    """Commands may be typed in the home of the tests; what they work on is the tests' own database."""
+    (Path(settings.AIHUB_HOME) / DATABASE).touch()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,10 +35,7 @@ os.environ["AIHUB_ENV_FILE"] = os.devnull
 os.environ.setdefault("AIHUB_TOOL_DIRS", f"/usr:{sys.prefix}:{tempfile.gettempdir()}")  # the tests' own servers
 os.environ.setdefault("AIHUB_LOG_LEVEL", "WARNING")
 
-from aihub_backup.home import DATABASE  # noqa: E402  # the environment above must be there first
 from aihub_backup.settings import *  # noqa: E402,F403  # the environment above must be there first; settings are names
-
-(AIHUB_HOME / DATABASE).touch()  # noqa: F405  # the home of a console that was started: commands may be typed there
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.core.safes"]  # noqa: F405  # models that only tests need, no migrations
 AIHUB_JOB_HANDLERS = {

@@ -28,6 +28,7 @@ START_PATIENCE = (
     150.0  # seconds for the console's first answer; a cold disk with a slow processor needs most of a minute
 )
 STOP_PATIENCE = 30.0
+AWAY_PATIENCE = 10.0  # seconds for what is left to go
 
 
 def main(words: Sequence[str]) -> int:
@@ -94,7 +95,16 @@ def _workplace(home: str | None) -> Iterator[Path]:
         yield place
     finally:
         output.say("taking everything away again")
+        _take_away(place)
+
+
+def _take_away(place: Path) -> None:
+    """Whoever still writes there is on its way out; what it adds while we look goes the next time."""
+    end = time.monotonic() + AWAY_PATIENCE
+    while place.exists() and time.monotonic() < end:
         shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager
