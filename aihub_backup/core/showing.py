@@ -19,7 +19,8 @@ MOST = 99  # percent: the last one belongs to the stored end
 _TONES = {
     "good": ("completed", "passed", "ok", "run", "protected"),
     "warn": ("completed_with_warnings", "warning", "rolled_back", "awaiting_approval", "due"),
-    "bad": ("failed", "error", "partial", "missed", "tampered", "rollback_failed", "rejected", "critical"),
+    "bad": ("failed", "error", "partial", "missed", "tampered", "taken_over", "rollback_failed", "rejected",
+            "critical"),
     "busy": ("queued", "running", "committing", "cancelling", "deleting", "creating", "preparing", "restoring",
              "validating", "rolling_back"),
 }  # fmt: skip

@@ -22,6 +22,7 @@ class RepositoryState(models.TextChoices):
     CREATING = "creating", _("being created")
     OK = "ok", _("ok")
     TAMPERED = "tampered", _("tampered")  # log records seen earlier are gone: nothing is written any more
+    TAKEN_OVER = "taken_over", _("taken over")  # by another console: read, never written, unless it is adopted again
     RETIRED = "retired", _("retired")  # read, never written
 
 
@@ -44,8 +45,9 @@ class Repository(Stateful):
     State = RepositoryState
     MOVES: ClassVar[Mapping[str, frozenset[str]]] = {
         RepositoryState.CREATING: frozenset({RepositoryState.OK}),
-        RepositoryState.OK: frozenset({RepositoryState.TAMPERED, RepositoryState.RETIRED}),
+        RepositoryState.OK: frozenset({RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER, RepositoryState.RETIRED}),
         RepositoryState.TAMPERED: frozenset({RepositoryState.OK, RepositoryState.RETIRED}),
+        RepositoryState.TAKEN_OVER: frozenset({RepositoryState.OK, RepositoryState.TAMPERED, RepositoryState.RETIRED}),
         RepositoryState.RETIRED: frozenset({RepositoryState.OK, RepositoryState.TAMPERED}),
     }
 

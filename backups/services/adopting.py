@@ -227,14 +227,22 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
     """It is ours. Taking it over means that another console had done so meanwhile."""
     spec = repositories.open_spec(repository)
     if take_over:
-        repositories.must_take(repository)
+        _must_be_takeable(repository)
         perform({"job": "enrol", "repository": spec, "keyfile": spec["secret"]["value"], "label": LABEL},
                 patience=PATIENCE)  # fmt: skip
     else:
         _refuse_another(_surveyed(spec), known=True)
     with transaction.atomic():
+        if take_over and repository.state == RepositoryState.TAKEN_OVER:
+            repository.move_to(RepositoryState.OK)
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)
         return _reading(repository)
+
+
+def _must_be_takeable(repository: Repository) -> None:
+    """What was taken from us may be taken back; else as for everything that writes."""
+    if repository.state != RepositoryState.TAKEN_OVER:
+        repositories.must_take(repository)
 
 
 def _reading(repository: Repository) -> Job:
@@ -283,8 +291,7 @@ class AdoptHandler(Handler):
         """What was written stays; adopting again goes on."""
         repository = _of(job)
         record("repository.adopt.failed", repository, by=SYSTEM, code=failure.code, sentence=failure.message)
-        if failure.code == "tampered":
-            repositories.mark_tampered(repository, failure.message)
+        repositories.learn(repository, failure)
 
     def cancelled(self, job: Job) -> None:
         """Somebody asked for the end."""

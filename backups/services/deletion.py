@@ -85,8 +85,7 @@ class ForgetHandler(Handler):
             _put_back(part, failure)
         BackupPart.objects.filter(pk=part.pk).update(**columns(failure))
         record("backup.part.delete.failed", part, by=SYSTEM, code=failure.code, sentence=failure.message)
-        if failure.code == "tampered":
-            repositories.mark_tampered(part.repository, failure.message)
+        repositories.learn(part.repository, failure)
 
 
 # --- may it go? -----------------------------------------------------------------------------------------------------

@@ -21,9 +21,13 @@ QUEUE = "control"
 
 
 def note(backup: Backup) -> None:
-    """In the transaction that changed the hold: one job for each repository that holds, or will hold, a part of it."""
+    """In the transaction that changed the hold: one job for each repository that holds, or will hold, a part of it.
+
+    Refused (taken-over) where another console, which does not know our rows, would not keep it.
+    """
     parts = backup.parts.filter(state__in=STORED | ACTIVE).select_related("repository__storage__node").order_by("pk")
     for part in {part.repository_id: part for part in parts}.values():
+        repositories.must_be_ours(part.repository)
         jobs.enqueue(JOB, target_id=part.pk, queue=QUEUE, node=part.repository.node)
 
 
@@ -51,6 +55,7 @@ class HoldHandler(Handler):
         part = _of(job)
         if failure.code == "taken-over":  # the other console may delete what we hold: that has to be seen
             BackupPart.objects.filter(pk=part.pk).update(**columns(failure))
+            repositories.learn(part.repository, failure)
         record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
 
 

@@ -59,8 +59,7 @@ class PartHandler(Handler):
         part.move_to(PartState.FAILED, finished_at=timezone.now(), **columns(failure))
         states.refresh(part.backup_id)
         record("backup.part.failed", part, by=SYSTEM, code=failure.code, sentence=failure.message)
-        if failure.code == "tampered":
-            repositories.mark_tampered(part.repository, failure.message)
+        repositories.learn(part.repository, failure)
 
     def cancelled(self, job: Job) -> None:
         """Somebody asked for the end."""

@@ -40,6 +40,7 @@ class Aspect(TextChoices):
     SERVICE = "service", gettext_lazy("In service")
 
 
+_NOT_OURS = (RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER)
 _WORST_FIRST = (Standing.CRITICAL, Standing.WARNING, Standing.PROTECTED)
 
 
@@ -191,7 +192,7 @@ def _tested(policy: Policy | None) -> Finding:
 
 def _keys(repository: Repository) -> Finding:
     standing = Standing.CRITICAL
-    if repository.state != RepositoryState.TAMPERED and (repository.kit_proven_at or repository.kit_waived_at):
+    if repository.state not in _NOT_OURS and (repository.kit_proven_at or repository.kit_waived_at):
         standing = Standing.PROTECTED if repository.kit_proven_at else Standing.WARNING
     return Finding(Aspect.KEYS, standing, partial(_which_keys, repository))
 
@@ -244,6 +245,8 @@ def _which_keys(repository: Repository) -> str:
     told = _("Nobody has proven the recovery kit of “%(name)s”. Without it a lost console cannot be replaced.")
     if repository.state == RepositoryState.TAMPERED:
         told = _("The history of the repository “%(name)s” was changed from outside. Look at it before you rely on it.")
+    elif repository.state == RepositoryState.TAKEN_OVER:
+        told = _("Another console has taken the repository “%(name)s” over: nothing is backed up into it from here.")
     elif repository.kit_proven_at is not None:
         told = _("The recovery kit of “%(name)s” was proven.")
     elif repository.kit_waived_at is not None:

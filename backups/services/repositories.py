@@ -96,7 +96,8 @@ def waive_kit(repository: Repository, *, reason: str, by: Actor) -> Repository:
     return repository
 
 
-IN_USE = (RepositoryState.OK, RepositoryState.TAMPERED)
+_LEARNED = {"tampered": RepositoryState.TAMPERED, "taken-over": RepositoryState.TAKEN_OVER}  # code → what it means
+IN_USE = (RepositoryState.OK, RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER)
 
 
 def default() -> Repository:
@@ -125,12 +126,23 @@ def keep_habits(added: Repository, *, by: Actor) -> None:
 def must_take(repository: Repository) -> None:
     """Refused when its log must not grow: it is tampered, retired or being created. Asked again when the work begins,
     because it may have become so since it was asked for."""
+    must_be_ours(repository)
     if repository.state != RepositoryState.OK:
         told = _("The repository “%(repository)s” is %(state)s; nothing is written to it.")
         raise Refused(
             told % {"repository": repository, "state": repository.get_state_display()}, code="source-not-ready",
             facts={"repository_state": repository.state},
         )  # fmt: skip
+
+
+def must_be_ours(repository: Repository) -> None:
+    """Refused (taken-over) when another console writes there now: it may forget what this one knows."""
+    if repository.state == RepositoryState.TAKEN_OVER:
+        told = _(
+            "Another console has taken the repository “%(repository)s” over; this one may only read it. Go on there, or"
+            " take it over again here."
+        )
+        raise Refused(told % {"repository": repository}, code="taken-over")
 
 
 def must_be_writable(repository: Repository) -> None:
@@ -189,12 +201,17 @@ def accept_history(repository: Repository, *, reason: str, by: Actor) -> Reposit
     return repository
 
 
-def mark_tampered(repository: Repository, sentence: str) -> None:
-    """Block writes until an operator has looked at it; audited. Harmless when it is marked already."""
+def learn(repository: Repository, failure: Failure) -> None:
+    """What a job found out about it: whatever blocks writes until an operator has looked is kept in its state.
+
+    Audited. Harmless when it is known already, and for failures that say nothing about the repository.
+    """
+    if (state := _LEARNED.get(failure.code)) is None:
+        return
     with transaction.atomic():
         rows = Repository.objects.filter(pk=repository.pk, state=RepositoryState.OK)
-        if rows.update(state=RepositoryState.TAMPERED):
-            record("repository.tampered", repository, by=SYSTEM, found=sentence)
+        if rows.update(state=state):
+            record(f"repository.{state}", repository, by=SYSTEM, found=failure.message)
 
 
 # --- creating -------------------------------------------------------------------------------------------------------

@@ -176,8 +176,7 @@ class VerificationHandler(Handler):
         check = _of(job)
         check.move_to(VerificationState.ERROR, finished_at=timezone.now(), **columns(failure))
         record("verification.error", check, by=SYSTEM, code=failure.code, sentence=failure.message)
-        if failure.code == "tampered":
-            repositories.mark_tampered(check.part.repository, failure.message)
+        repositories.learn(check.part.repository, failure)
 
     def cancelled(self, job: Job) -> None:
         """Somebody asked for the end."""

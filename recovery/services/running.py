@@ -219,8 +219,7 @@ class Run:
         try:
             return perform({"repository": spec, **job}, lease=share, events=hear)
         except Failure as failure:
-            if failure.code == "tampered":
-                repositories.mark_tampered(part.part.repository, failure.message)
+            repositories.learn(part.part.repository, failure)
             raise
 
     def _selected(self, part: RecoveryPart) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aihub_backup.core.jobs import LostLease, machine
 from aihub_backup.core.models import AuditEvent, Job
 from aihub_backup.core.models.job import JobState
 from backups import engine
-from backups.models import Backup, BackupPart, PartState, Policy, Repository, Source, Storage
+from backups.models import Backup, BackupPart, PartState, Policy, Repository, RepositoryState, Source, Storage
 from backups.services import adopted as written
 from backups.services import adopting, backups, facts, policies, repositories, sources, storages
 from tests.adopting.stories import FirstConsole, adopted, lost, remembered
@@ -144,8 +145,12 @@ def test_the_console_that_was_taken_over_writes_no_more(
     assert part.state == PartState.FAILED
     assert part.error_code == "taken-over"
     assert "this one may only read it" in part.error_message
+    repository.refresh_from_db()
+    assert repository.state == RepositoryState.TAKEN_OVER
     repository.secrets = ours
     repository.save()
+    adopting.adopt(storage, None, by=by, take_over=True)  # and back again
+    stories.work()
     assert backed_up(by, Source.objects.get(name="docs")).state == "completed"
 
 
@@ -168,9 +173,30 @@ def test_the_console_that_was_taken_over_gets_back_what_it_cannot_delete_and_is_
     assert (part.state, part.error_code) == (PartState.COMPLETED, "taken-over")
     assert Backup.objects.get().state == "completed"
     BackupPart.objects.update(error_code="", error_message="")
+    Repository.objects.update(state=RepositoryState.OK)  # as long as it has not found out
     backups.hold(backup, until=timezone.now() + timedelta(days=1), by=by)
     stories.work()
     assert stories.part_of(backup).error_code == "taken-over"
+
+
+def test_once_it_knows_the_console_that_was_taken_over_refuses_at_the_door(
+    lone: FirstConsole, storage: Storage, source: Source, by: Actor
+) -> None:
+    Repository.objects.update(state=RepositoryState.TAKEN_OVER)
+    Policy.objects.update(immutable_days=0)
+    backup, until = Backup.objects.get(), timezone.now() + timedelta(days=1)
+
+    deeds = (
+        partial(backups.hold, backup, until=until),
+        partial(backups.request, "full", sources=[Source.objects.get(name="docs")]), partial(backups.delete, backup),
+    )  # fmt: skip
+    for deed in deeds:
+        with pytest.raises(Refused, match="take it over again here") as refusal:
+            deed(by=by)
+        Source.objects.update(archived_at=timezone.now())  # its last point may go then
+        assert refusal.value.code == "taken-over"
+    assert not Backup.objects.get().held
+    assert Backup.objects.get().state == "completed"
 
 
 # --- again, and interrupted -------------------------------------------------------------------------------------------
@@ -386,7 +412,7 @@ def test_holds_are_told_to_the_log_once(first: FirstConsole) -> None:
 
 def test_a_hold_that_cannot_be_told_stands_and_is_audited(repository: Repository, source: Source, by: Actor) -> None:
     backup = backed_up(by, source)
-    repositories.mark_tampered(repository, "records are gone")
+    repositories.learn(repository, Failure("records are gone", permanent=True, code="tampered"))
 
     backups.hold(backup, until=timezone.now() + timedelta(days=1), by=by, reason="kept")
     stories.work()

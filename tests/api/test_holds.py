@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Failure
 from aihub_backup.core.models import AuditEvent
 from backups.models import Backup, BackupPart, Repository, RepositoryState, Verification, VerificationState
 from backups.services import repositories
@@ -71,7 +72,7 @@ def test_a_hold_has_a_reason(call: Caller, backup: Backup, address: str) -> None
 
 def test_it_accepts_the_history_of_a_tampered_repository(call: Caller, repository: Repository) -> None:
     assert is_problem(call.post("/repositories/main/accept-history", {"reason": "looked"}), 409, "state-conflict")
-    repositories.mark_tampered(repository, "records are gone")
+    repositories.learn(repository, Failure("records are gone", permanent=True, code="tampered"))
 
     answer = call.post("/repositories/main/accept-history", {"reason": "the disk was restored from a copy"})
 

@@ -200,7 +200,7 @@ def test_work_that_waits_is_not_done_in_a_repository_that_became_tampered(
     source: Source, repository: Repository, by: Actor
 ) -> None:
     queued = backups.request("files", by=by)
-    repositories.mark_tampered(repository, "A record is gone.")
+    repositories.learn(repository, Failure("A record is gone.", permanent=True, code="tampered"))
 
     stories.work()
 
