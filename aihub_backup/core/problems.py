@@ -182,8 +182,13 @@ def _understood(error: Exception) -> tuple[Failure, dict[str, str]]:
     if isinstance(getattr(error, "permanent", None), bool):
         return _from_engine(error), {}
     log.error("a request ended with an unforeseen error", exc_info=error)
+    return unforeseen(), {}
+
+
+def unforeseen() -> Failure:
+    """What a person is told of a bug; the rest is in the log."""
     words = "The console met an unforeseen error; its log has the details under this request id."
-    return Failure(words, permanent=False, code="internal-error"), {}
+    return Failure(words, permanent=False, code="internal-error")
 
 
 def _retry_header(failure: Failure) -> dict[str, str]:

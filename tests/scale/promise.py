@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 QUERIES, MILLISECONDS = 30, 300
-SCRAPE = "metrics"  # no list for people: Prometheus reads all series of all sources, twice a minute
-SCRAPE_MILLISECONDS = 1000  # of the ten seconds that it waits
 
 
 class Cost(NamedTuple):
@@ -20,9 +18,4 @@ class Cost(NamedTuple):
     @property
     def kept(self) -> bool:
         """Within the promise?"""
-        return self.queries <= QUERIES and self.milliseconds <= self.limit
-
-    @property
-    def limit(self) -> int:
-        """Milliseconds."""
-        return SCRAPE_MILLISECONDS if self.name.rpartition(", ")[2] == SCRAPE else MILLISECONDS
+        return self.queries <= QUERIES and self.milliseconds <= MILLISECONDS

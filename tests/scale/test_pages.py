@@ -11,7 +11,7 @@ from django.test import Client
 from aihub_backup.core.models import User
 from tests.scale import city, pages
 from tests.scale.pages import Page
-from tests.scale.promise import MILLISECONDS, QUERIES, SCRAPE_MILLISECONDS, Cost
+from tests.scale.promise import MILLISECONDS, QUERIES, Cost
 
 pytestmark = pytest.mark.django_db
 
@@ -30,11 +30,6 @@ def browser(request: pytest.FixtureRequest, db: None) -> Client:
 )
 def test_a_page_over_the_promise_is_told_apart(queries: int, milliseconds: float, kept: bool) -> None:
     assert Cost("overview", queries, milliseconds, 1.0).kept is kept
-
-
-def test_a_scrape_may_take_longer_than_a_page() -> None:
-    assert Cost("admin, metrics", QUERIES, SCRAPE_MILLISECONDS, 1.0).kept
-    assert not Cost("admin, metrics", QUERIES, SCRAPE_MILLISECONDS + 1, 1.0).kept
 
 
 def test_no_page_of_the_admin_asks_more_than_thirty_questions(browser: Client) -> None:

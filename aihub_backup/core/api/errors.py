@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
 from aihub_backup.core.failures import Failure
-from aihub_backup.core.problems import MEDIA_TYPE, problem
+from aihub_backup.core.problems import MEDIA_TYPE, problem, unforeseen
 
 API = "/api/"
 
@@ -27,8 +27,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """As Django's `handler500`; the details are in the log already."""
     if not request.path.startswith(API):
         return defaults.server_error(request)
-    words = "The console met an unforeseen error; its log has the details under this request id."
-    return _answer(request, Failure(words, permanent=False, code="internal-error"))
+    return _answer(request, unforeseen())
 
 
 def _answer(request: HttpRequest, failure: Failure) -> HttpResponse:
