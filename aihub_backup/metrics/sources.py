@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.cache import cache
-from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, CharField, Count, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.utils import timezone
 
 from aihub_backup.core.models.job import JobState
@@ -29,10 +29,11 @@ def families() -> Iterator[Family]:
     """All of them."""
     read = Source.objects.filter(archived_at=None).only("name", "environment", "policy")
     rows = list(read.prefetch_related("environment", "policy"))  # few of both: once each, not beside every source
-    yield _runs(rows)
-    yield from _points(rows)
+    yield _runs()
+    last = _last_of_each()
+    yield from _points(rows, last)
     yield from _targets(rows)
-    yield from _checks(rows)
+    yield from _checks(rows, last)
 
 
 def labels(source: Source) -> Labels:
@@ -43,19 +44,24 @@ def labels(source: Source) -> Labels:
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-def _runs(rows: list[Source]) -> Family:
+def _runs() -> Family:
     """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
-    known = {key: tuple(names) for key, *names in Source.objects.values_list("pk", "name", "environment__name")}
-    counts: Counter[Labels] = Counter({(*labels(row), "", name): 0 for row in rows for name in STATUSES})
-    for source, *values, count in [*_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)]:
-        counts[(*known[source], *values)] += count
-    counts += _missed()
+    known = {key.hex: tuple(names) for key, *names in Source.objects.values_list("pk", "name", "environment__name")}
+    counts: dict[Labels, int] = {}
+    for source, kind, status, count in [
+        *_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)
+    ]:  # fmt: skip
+        run = (*known[source], kind)
+        if (*run, STATUSES[0]) not in counts:  # Prometheus sees no increase in a series that was not there before
+            counts.update(dict.fromkeys(((*run, other) for other in STATUSES), 0))
+        counts[*run, status] += count
+    counts.update(_missed())
     told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
     return counter("aihub_backup_runs", told, RUN, counts)
 
 
 def _ended(**when: Any) -> list[tuple[Any, ...]]:
-    """(source, type, status, count) of runs that ended then."""
+    """(source, type, status, count) of runs that ended then; the source in hex, as the cache reads no UUID quickly."""
     odd = Q(warnings_count__gt=0) | Q(errors_count__gt=0) | ~Q(item_errors=[])
     status = Case(
         When(data_as_of__isnull=False, then=Case(
@@ -64,14 +70,15 @@ def _ended(**when: Any) -> list[tuple[Any, ...]]:
         default=Value("failed"), output_field=CharField(),
     )  # fmt: skip
     ended = BackupPart.objects.filter(**when).exclude(state__in=ACTIVE).annotate(status=status)
-    return list(ended.values_list("source", "backup__type", "status").annotate(count=Count("*")).order_by())
+    rows = ended.values_list("source", "backup__type", "status").annotate(count=Count("*")).order_by()
+    return [(source.hex, *rest) for source, *rest in rows]
 
 
 def _long_ended() -> list[tuple[Any, ...]]:
     """Before yesterday. Such a run never changes, so the same number of them ended the same way: they are counted by
     status again only when there are more or fewer of them than the last time."""
     until = _settled()
-    key = f"metrics:runs:{until:%Y-%m-%d}:{BackupPart.objects.filter(finished_at__lt=until).count()}"
+    key = f"metrics:ended:{until:%Y-%m-%d}:{BackupPart.objects.filter(finished_at__lt=until).count()}"
     found: list[tuple[Any, ...]] | None = cache.get(key)
     if found is None:
         found = _ended(finished_at__lt=until)
@@ -95,22 +102,45 @@ def _missed() -> Counter[Labels]:
 # --- points ---------------------------------------------------------------------------------------------------------
 
 
-def _points(rows: list[Source]) -> Iterator[Family]:
-    counted = restorable.restorable_parts().values("source").annotate(newest=Max("data_as_of"), count=Count("*"))
-    points = {one["source"]: one for one in counted.order_by()}
+class Last(NamedTuple):
+    """What came last to a source, if it ever came."""
+
+    point: datetime | None  # data time of the newest that could be restored
+    success: datetime | None
+    passed: datetime | None
+    check: str | None  # the state of the newest that found something out
+
+
+def _last_of_each() -> dict[UUID, Last]:
+    """In one query, each answered by a jump into an index: what is older is not read."""
+    points = restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk")
+    runs = BackupPart.objects.filter(source=OuterRef("pk"), data_as_of__isnull=False).order_by("-created_at", "-pk")
+    checks = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE).order_by("-finished_at", "-pk")
+    passed = checks.filter(state=VerificationState.PASSED)
+    found = Source.objects.values_list(
+        "pk", _first(points, "data_as_of"), _first(runs, "finished_at"), _first(passed, "finished_at"),
+        _first(checks, "state"),
+    )  # fmt: skip
+    return {source: Last(*rest) for source, *rest in found.order_by()}
+
+
+def _first(rows: QuerySet[Any, Any], name: str) -> Subquery:
+    return Subquery(rows.values(name)[:1])
+
+
+def _points(rows: list[Source], last: Mapping[UUID, Last]) -> Iterator[Family]:
+    counts = restorable.counts()
     yield gauge(
         "aihub_source_last_restorable_timestamp_seconds", "Data time of the newest restorable point (0 = none)", SOURCE,
-        ((labels(row), moment(points[row.pk]["newest"] if row.pk in points else None)) for row in rows),
+        ((labels(row), moment(last[row.pk].point)) for row in rows),
     )  # fmt: skip
     yield gauge(
         "aihub_source_restorable_points", "Restorable points kept", SOURCE,
-        ((labels(row), points[row.pk]["count"] if row.pk in points else 0) for row in rows),
+        ((labels(row), counts[row.pk]) for row in rows),
     )  # fmt: skip
-    ever = BackupPart.objects.filter(data_as_of__isnull=False)
-    last = _by_source(ever.values_list("source").annotate(last=Max("finished_at")).order_by())
     yield gauge(
         "aihub_source_last_success_timestamp_seconds", "Finish time of the newest successful backup", SOURCE,
-        ((labels(row), moment(last.get(row.pk))) for row in rows),
+        ((labels(row), moment(last[row.pk].success)) for row in rows),
     )  # fmt: skip
     yield _failures(rows)
 
@@ -151,30 +181,17 @@ def _rto_minutes(source: Source, environments: Mapping[UUID, int]) -> int:
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 
-def _checks(rows: list[Source]) -> Iterator[Family]:
-    ended = Verification.objects.filter(state__in=CONCLUSIVE, source__in=[row.pk for row in rows])
-    grouped = ended.values_list("source", "state").annotate(last=Max("finished_at")).order_by()
-    last = {(source, state): when for source, state, when in grouped}
+def _checks(rows: list[Source], last: Mapping[UUID, Last]) -> Iterator[Family]:
     yield gauge(
         "aihub_source_last_verified_timestamp_seconds", "Last passed verification (0 = none)", SOURCE,
-        ((labels(row), moment(last.get((row.pk, VerificationState.PASSED)))) for row in rows),
+        ((labels(row), moment(last[row.pk].passed)) for row in rows),
     )  # fmt: skip
-    known = [row for row in rows if any((row.pk, state) in last for state in CONCLUSIVE)]
     yield gauge(
         "aihub_source_last_verification_status", "Newest verification passed (1) or found damage (0)", SOURCE,
-        ((labels(row), float(_passed(row.pk, last))) for row in known),
+        ((labels(row), float(check == VerificationState.PASSED)) for row in rows if (check := last[row.pk].check)),
     )  # fmt: skip
     promised = [(row, row.policy.verify_interval_hours) for row in rows if row.policy]
     yield gauge(
         "aihub_source_verify_target_seconds", "Verify interval", SOURCE,
         ((labels(row), 3600 * hours) for row, hours in promised if hours),
     )  # fmt: skip
-
-
-def _passed(source: UUID, last: dict[tuple[UUID, str], datetime]) -> bool:
-    passed, failed = (moment(last.get((source, state))) for state in CONCLUSIVE)
-    return passed > failed
-
-
-def _by_source(rows: QuerySet[BackupPart, Any]) -> dict[Any, Any]:
-    return dict(rows)

@@ -5,10 +5,11 @@ Twice: of rows that somebody holds in their hands, with reasons; and of whole ta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from backups.models import BackupPart, PartState, Repository, RepositoryState, Verification, VerificationState
 from backups.models.backup import ACTIVE, STORED
@@ -44,10 +45,24 @@ def restorable_parts() -> QuerySet[BackupPart]:
     return BackupPart.objects.filter(data_as_of__isnull=False).exclude(unrestorable())
 
 
+def counts() -> Counter[UUID]:
+    """How many there are of each source: what is stored, answered by an index alone, less the few that came to harm."""
+    stored = BackupPart.objects.filter(data_as_of__isnull=False, state__in=STORED)
+    return _by_source(stored) - _by_source(stored.filter(_harmed()))
+
+
+def _by_source(parts: QuerySet[BackupPart]) -> Counter[UUID]:
+    return Counter(dict(parts.values_list("source").annotate(count=Count("*")).order_by()))
+
+
 def unrestorable() -> Q:
     """Of a part: nothing is stored, or its repository is not there yet, or it is damaged."""
+    return ~Q(state__in=STORED) | _harmed()
+
+
+def _harmed() -> Q:
     creating = Repository.objects.filter(state=RepositoryState.CREATING)
-    return ~Q(state__in=STORED) | Q(repository__in=creating.values("pk")) | Q(pk__in=damaged_parts())
+    return Q(repository__in=creating.values("pk")) | Q(pk__in=damaged_parts())
 
 
 def damaged_parts() -> QuerySet[Verification, UUID]:

@@ -20,7 +20,7 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Environment, Node
 from aihub_backup.metrics.collector import StateCollector
 from backups.models import Backup, BackupPart, PartState, Repository, Source, Verification, VerificationState
-from backups.services import backups, policies, schedules
+from backups.services import backups, policies, restorable, schedules
 from disaster.models import DRConfig
 from tests.backups.conftest import by, data, repository, source, storage
 from tests.backups.stories import work
@@ -117,6 +117,35 @@ def test_it_tells_of_a_source_and_its_runs(source: Source, by: Actor) -> None:
 
 def _run(names: dict[str, str], kind: str, status: str) -> list[tuple[str, str]]:
     return sorted({**names, "type": kind, "status": status}.items())
+
+
+def test_a_status_that_never_came_begins_at_zero(source: Source, by: Actor) -> None:
+    names = {"source": "docs", "environment": source.environment.name}
+    backups.request("files", by=by)
+    work()
+
+    told = samples()
+
+    runs = {
+        status: told[f"aihub_backup_runs_total{_run(names, 'files', status)}"] for status in ("completed", "failed")
+    }
+    assert runs == {"completed": 1, "failed": 0}
+
+
+def test_it_counts_what_is_restorable_and_no_more(source: Source, by: Actor) -> None:
+    names = {"source": "docs", "environment": source.environment.name}
+    for _ in range(3):
+        backups.request("files", by=by)
+        work()
+    deleted, damaged, good = BackupPart.objects.order_by("created_at")
+    BackupPart.objects.filter(pk=deleted.pk).update(state=PartState.DELETED)
+    Verification.objects.create(
+        part=damaged, storage=damaged.repository.storage, level=2, requested_by_name="olivia",
+        state=VerificationState.FAILED, finished_at=timezone.now(),
+    )  # fmt: skip
+
+    assert value("aihub_source_restorable_points", **names) == 1
+    assert set(restorable.restorable_parts()) == {good}
 
 
 def test_a_count_never_falls_when_a_backup_is_deleted(source: Source, by: Actor) -> None:

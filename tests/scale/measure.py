@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 
-import django
-
-django.setup()
+import_module("aihub_backup.wsgi")  # as a web process begins
 
 from django.core.management import call_command  # noqa: E402  # the settings must be there first
 from django.db import connection  # noqa: E402
