@@ -24,6 +24,7 @@ from aihub_backup.core.plugins import PluginTable
 from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.admin.deeds import Ask, DeedAdmin
 from backups.admin.forms import OptionsForm, refuse
+from backups.services import trials
 
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 TRY = "try"  # the button that tries out and stores nothing
@@ -95,6 +96,10 @@ class KindAdmin(AddingAdmin):
 
     def try_out(self, row: Any) -> None:
         """Reach it; nothing is stored. Raises the service's refusals."""
+        raise NotImplementedError
+
+    def test(self, row: Any, by: Actor) -> Any:
+        """Reach it and store how that went. Refused."""
         raise NotImplementedError
 
     def add_view(
@@ -180,7 +185,7 @@ class KindAdmin(AddingAdmin):
             return HttpResponseRedirect(self.page_of(row))
         form = OptionsForm(self.table, row.kind, request.POST if request.method == "POST" else None, row)
         if form.is_bound and form.is_valid() and self._changed(request, row, form):
-            messages.success(request, _("The settings of “%(name)s” were changed; test them.") % {"name": row})
+            self._tell_trial(request, row)
             return HttpResponseRedirect(self.page_of(row))
         words = {"title": row, "about": _(self.table.label(row.kind)), "back": self.page_of(row)}
         return self.rendered(request, "aihub/add.html", form=form, heading=_("Settings"), changing=True, **words)
@@ -194,6 +199,18 @@ class KindAdmin(AddingAdmin):
             refuse(form, failure)
             return False
         return True
+
+    def _tell_trial(self, request: HttpRequest, row: Any) -> None:
+        """What was changed is tried out at once, and the person is told how that went."""
+        changed, by = self.model._base_manager.get(pk=row.pk), Actor.of(request.user)
+        tested = trials.if_moved(changed, ["options"], self.test, by=by)
+        told = _("The settings of “%(name)s” were changed; test them.")
+        if tested.tested_at:
+            told = _("The settings of “%(name)s” were changed, and their test passed.")
+        if tested.test_error:
+            told = _("The settings of “%(name)s” were changed, and their test failed: %(why)s")
+        say = messages.warning if tested.test_error else messages.success
+        say(request, told % {"name": row, "why": tested.test_error})
 
 
 def settings_of(ask: Ask) -> HttpResponse:

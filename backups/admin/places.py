@@ -100,6 +100,10 @@ class StorageAdmin(UsageColumns, KindAdmin):
         Deed("options", gettext_lazy("Settings…"), "tune", "backups.change_storage", settings_of),
     )
 
+    def test(self, row: Storage, by: Actor) -> Storage:
+        """Through the service."""
+        return storages.test(row, by=by)
+
     def change(self, row: Storage, by: Actor, changes: Mapping[str, Any]) -> None:
         """Through the service."""
         storages.update(row, by=by, **changes)

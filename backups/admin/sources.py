@@ -134,6 +134,10 @@ class SourceAdmin(KindAdmin):
              lambda row: not row.in_service),
     )  # fmt: skip
 
+    def test(self, row: Source, by: Actor) -> Source:
+        """Through the service."""
+        return sources.test(row, by=by)
+
     def change(self, row: Source, by: Actor, changes: Mapping[str, Any]) -> None:
         """Through the service."""
         sources.update(row, by=by, **changes)

@@ -17,6 +17,7 @@ from aihub_backup.core.failures import Denied
 from aihub_backup.core.models import Environment
 from aihub_backup.core.options import OptionsError
 from backups.api.options import at_options
+from backups.services import trials
 
 BEYOND = "This would put it beyond your reach; ask somebody who may do that there."
 
@@ -47,15 +48,25 @@ class Configured(Endpoint):
         """The one of that id or name."""
         return names.find(self.noun, reference, self.user, rows=self.rows(permission))
 
-    def changed(self, reference: str, permission: str, shape: Any, update: Callable[..., Any]) -> Response:
-        """Change it if the caller saw the present version. Read and written in one transaction."""
+    def changed(
+        self,
+        reference: str,
+        permission: str,
+        shape: Any,
+        update: Callable[..., Any],
+        *,
+        test: Callable[..., Any] | None = None,
+    ) -> Response:
+        """Change it if the caller saw the present version. Read and written in one transaction; then tried out with
+        `test` where it has other options now."""
         with transaction.atomic(), options_placed():
             locked = self.rows(permission).select_for_update(of=("self",))  # the version seen stays the present
             row = names.find(self.noun, reference, self.user, rows=locked)
             self.require_version(shape(row))
             update(row, by=self.actor, **self.given)
             self.must_reach(row, permission, BEYOND)
-        return Response(shape(self.one(str(row.pk), permission)))
+        row = self.one(str(row.pk), permission)
+        return Response(shape(trials.if_moved(row, self.given, test, by=self.actor) if test else row))
 
     def must_reach(self, row: Any, permission: str, sentence: str) -> None:
         """Nobody puts something where they may not: Denied, which undoes the transaction, unless it lies in reach."""

@@ -66,8 +66,9 @@ class OneStorage(_Storages):
         answers={200: shapes.StorageShape}, problems=(404, 409, 412), summary="Change a storage", tag="storages",
     )  # fmt: skip
     def patch(self, _request: Request, reference: str) -> Response:
-        """Members that are left out stay. If-Match guards against a lost change."""
-        return self.changed(reference, "backups.change_storage", shapes.storage, storages.update)
+        """Members that are left out stay. If-Match guards against a lost change. With other options it is tested:
+        `test_error` tells whether it is reached, and its repository found there."""
+        return self.changed(reference, "backups.change_storage", shapes.storage, storages.update, test=storages.test)
 
 
 class TestStorage(_Storages):

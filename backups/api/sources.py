@@ -73,8 +73,9 @@ class OneSource(_Sources):
         problems=(404, 409, 412), summary="Change a source", tag="sources",
     )  # fmt: skip
     def patch(self, _request: Request, reference: str) -> Response:
-        """Members that are left out stay. If-Match guards against a lost change."""
-        return self.changed(reference, "backups.change_source", shapes.source, sources.update)
+        """Members that are left out stay. If-Match guards against a lost change. With other options it is tested:
+        `test_error` tells whether it can be read."""
+        return self.changed(reference, "backups.change_source", shapes.source, sources.update, test=sources.test)
 
     @operation(
         "source_archive", needs="backups.delete_source", query=bodies.DeleteQuery, answers={200: shapes.SourceShape},

@@ -29,7 +29,7 @@ from aihub_backup.core.models.job import ACTIVE
 from aihub_backup.core.redaction import remember as mask
 from backups import engine
 from backups.models import Repository, RepositoryState, Storage
-from backups.services import placing, repositories, saving, storages
+from backups.services import opening, placing, repositories, saving
 from backups.services.adopted import Rows
 from backups.services.running import perform
 
@@ -117,8 +117,8 @@ def cancel(repository: Repository, *, by: Actor) -> Job:
 
 
 def _spec(storage: Storage) -> dict[str, Any]:
-    """As `repositories.open_spec`, of a repository that has no row yet."""
-    return {"store": storages.store_spec(storage), "cache": "", "console": settings.AIHUB_PUBLIC_URL}
+    """As `opening.repository`, of a repository that has no row yet."""
+    return {"store": opening.store(storage), "cache": "", "console": settings.AIHUB_PUBLIC_URL}
 
 
 def _surveyed(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _enrolled(repository: Repository, secret: Key) -> list[str]:
     spec = {**_spec(repository.storage), "secret": secret.spec, "id": repository.engine_id}
     try:
         done = perform({
-            "job": "enrol", "repository": spec, "keyfile": repositories.keyfile(repository), "label": LABEL,
+            "job": "enrol", "repository": spec, "keyfile": opening.keyfile(repository), "label": LABEL,
         }, patience=PATIENCE)  # fmt: skip
     except Failure:
         Repository.objects.filter(pk=repository.pk, state=RepositoryState.CREATING).delete()
@@ -225,7 +225,7 @@ def _adopted(repository: Repository, secret: Key, leaves: list[str], *, by: Acto
 
 def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
     """It is ours. Taking it over means that another console had done so meanwhile."""
-    spec = repositories.open_spec(repository)
+    spec = opening.repository(repository)
     if take_over:
         _must_be_takeable(repository)
         perform({"job": "enrol", "repository": spec, "keyfile": spec["secret"]["value"], "label": LABEL},
@@ -278,7 +278,7 @@ class AdoptHandler(Handler):
         repository = _of(lease.job)
         rows = Rows(repository, lease)
         result = perform({
-            "job": "adopt", "repository": repositories.open_spec(repository),
+            "job": "adopt", "repository": opening.repository(repository),
         }, lease=lease, events=rows.take)  # fmt: skip
         told = _summary(result, rows)
         lease.progress({"items_done": result["points"], "items_total": result["points"], **told, "new": rows.counts})

@@ -7,7 +7,7 @@ from typing import Any
 
 from aihub_backup.core.failures import Invalid, Refused
 from backups.models import BackupPart
-from backups.services import guards, placing, repositories
+from backups.services import guards, opening, placing
 from backups.services.running import perform
 
 PATIENCE = 120.0  # seconds somebody waits for a page
@@ -55,7 +55,7 @@ def _rows(part: BackupPart, job: Mapping[str, Any], limit: int) -> list[dict[str
     if not 1 <= limit <= MOST:
         raise Invalid(f"The limit is 1 to {MOST}.", errors={"limit": f"This must be 1 to {MOST}."})
     rows: list[dict[str, Any]] = []
-    asked = {**job, "limit": limit, "repository": repositories.open_spec(part.repository)}
+    asked = {**job, "limit": limit, "repository": opening.repository(part.repository)}
     perform(asked, events=lambda event: rows.extend(event.get("rows", ())), patience=PATIENCE)
     return rows
 

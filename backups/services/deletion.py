@@ -20,7 +20,7 @@ from aihub_backup.core.models.job import ACTIVE as JOB_ACTIVE
 from backups.models import Backup, BackupPart, PartState, Source, Verification
 from backups.models.backup import STORED
 from backups.models.verification import VERIFICATION_ACTIVE
-from backups.services import repositories, states, users
+from backups.services import opening, repositories, states, users
 from backups.services.failing import clear, columns
 from backups.services.restorable import restorable
 from backups.services.running import perform
@@ -58,7 +58,7 @@ class ForgetHandler(Handler):
         part = _of(lease.job)
         repositories.must_take(part.repository)
         result = perform({
-            "job": "forget", "repository": repositories.open_spec(part.repository),
+            "job": "forget", "repository": opening.repository(part.repository),
             "snapshots": [part.snapshot_id], "reason": "deleted",
         }, lease=lease)  # fmt: skip
         with transaction.atomic():
@@ -70,7 +70,7 @@ class ForgetHandler(Handler):
         """Lost while committing: forgotten is what the log does not hold any more."""
         part = _of(job)
         found = perform({
-            "job": "find", "repository": repositories.open_spec(part.repository), "snapshot": part.snapshot_id,
+            "job": "find", "repository": opening.repository(part.repository), "snapshot": part.snapshot_id,
         }, patience=SETTLE_PATIENCE)  # fmt: skip
         if not found["found"] and part.state == PartState.DELETING:
             with transaction.atomic():

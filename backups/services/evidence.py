@@ -60,7 +60,9 @@ def points(keys: Sequence[UUID]) -> dict[UUID, Point]:
     found = BackupPart.objects.filter(pk__in=_of_each(keys, newest)).order_by()
     rows = list(found.values_list("source", "repository", "pk", "data_as_of", "size_bytes"))
     # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
-    repositories = Repository.objects.in_bulk({repository for _source, repository, *_rest in rows})
+    repositories = Repository.objects.select_related("storage").in_bulk(
+        {repository for _source, repository, *_rest in rows}
+    )
     return {source: Point(part, repositories[key], at, size) for source, key, part, at, size in rows if at is not None}
 
 

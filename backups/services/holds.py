@@ -12,7 +12,7 @@ from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
 from backups.models import Backup, BackupPart
 from backups.models.backup import ACTIVE, STORED
-from backups.services import repositories
+from backups.services import opening, repositories
 from backups.services.failing import columns
 from backups.services.running import perform
 
@@ -43,7 +43,7 @@ class HoldHandler(Handler):
         backup = part.backup
         until = backup.hold_until.timestamp() if backup.hold_until else None
         done = perform({
-            "job": "hold", "repository": repositories.open_spec(part.repository),
+            "job": "hold", "repository": opening.repository(part.repository),
             "holds": {str(backup.pk): {"until": until, "reason": backup.hold_reason}},
         }, lease=lease)  # fmt: skip
         with transaction.atomic():

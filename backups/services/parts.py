@@ -17,7 +17,7 @@ from aihub_backup.core.models import Job
 from backups.engine.disk import printable
 from backups.models import BackupPart, Mode, PartState
 from backups.models.backup import ACTIVE, STORED
-from backups.services import facts, guards, repositories, sealing, sources, states, verifications
+from backups.services import facts, guards, opening, repositories, sealing, sources, states, verifications
 from backups.services.failing import clear, columns
 from backups.services.running import perform, workdir
 
@@ -47,7 +47,7 @@ class PartHandler(Handler):
         """Lost while committing: the repository's log knows whether the part is there."""
         part = _of(job)
         found = perform({
-            "job": "find", "repository": repositories.open_spec(part.repository), "snapshot": part.snapshot_id,
+            "job": "find", "repository": opening.repository(part.repository), "snapshot": part.snapshot_id,
         }, patience=SETTLE_PATIENCE)  # fmt: skip
         if found["found"] and part.state in ACTIVE:
             _close(part, {**found, "stats": found["facts"].get("stats", {})}, [], None)
@@ -97,7 +97,7 @@ def _job(part: BackupPart, lease: Lease, place: str) -> dict[str, Any]:
     mode, parents = comparison(part)
     return {
         "job": "backup", "snapshot": part.snapshot_id, "mode": mode, "parents": parents, "workdir": place,
-        "repository": repositories.open_spec(part.repository), "source": sources.strategy_spec(part.source),
+        "repository": opening.repository(part.repository), "source": sources.strategy_spec(part.source),
         "options": _options(part), "damaged": verifications.damaged_packs(part.repository),
         "facts": facts.of_part(part, mode), "lease_epoch": lease.epoch,
     }  # fmt: skip

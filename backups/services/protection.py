@@ -154,7 +154,7 @@ def _findings(
         return
     yield _fresh(rpo, point.data_as_of, now)
     yield _verified(policy, checked, now)
-    yield _copies(policy)
+    yield _copies(policy, point)
     yield _tested(policy)
     yield _keys(point.repository)
 
@@ -178,10 +178,18 @@ def _verified(policy: Policy | None, checked: Check | None, now: datetime) -> Fi
     return Finding(Aspect.VERIFIED, standing, partial(_when_verified, standing, checked.level, checked.at, now))
 
 
-def _copies(policy: Policy | None) -> Finding:
+def _copies(policy: Policy | None, point: Point) -> Finding:
+    if _out_of_reach(point):
+        return Finding(Aspect.COPIES, Standing.CRITICAL, partial(_no_copy, point.repository))
     wanted = policy.required_copies if policy else 1
     standing = Standing.WARNING if wanted > 1 else Standing.PROTECTED
     return Finding(Aspect.COPIES, standing, partial(_how_many_copies, wanted))
+
+
+def _out_of_reach(point: Point) -> bool:
+    """Did its storage fail the last test, and has no run written there since?"""
+    storage = point.repository.storage
+    return bool(storage.test_error and storage.tested_at and storage.tested_at > point.data_as_of)
 
 
 def _tested(policy: Policy | None) -> Finding:
@@ -226,6 +234,11 @@ def _when_verified(standing: Standing, level: int, at: datetime, now: datetime) 
     if standing == Standing.PROTECTED:
         told = _("Verified at level %(level)d, %(age)s ago.")
     return told % {"level": level, "age": timesince(at, now)}
+
+
+def _no_copy(repository: Repository) -> str:
+    told = _("The only copy is out of reach: the storage of “%(name)s” failed its last test. Test it and mend it.")
+    return told % {"name": repository.name}
 
 
 def _how_many_copies(wanted: int) -> str:

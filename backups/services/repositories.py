@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -22,7 +21,7 @@ from backups.engine.codec import LEVELS
 from backups.engine.codec import Codec as EngineCodec
 from backups.models import OwnProtection, Repository, RepositoryState, Source, Storage
 from backups.models.repository import Codec
-from backups.services import placing, saving, storages
+from backups.services import opening, placing, saving, storages
 from backups.services.recovery_kits import RecoveryKit
 from backups.services.running import perform
 
@@ -71,7 +70,7 @@ def prove_kit(repository: Repository, code: str, *, by: Actor) -> Repository:
     """
     mask([code])
     placing.must_be_here(repository.node, f"the repository “{repository}”")
-    spec = {**open_spec(repository), "secret": {"kind": "recovery", "value": code}, "cache": ""}
+    spec = {**opening.repository(repository), "secret": {"kind": "recovery", "value": code}, "cache": ""}
     try:
         perform({"job": "unlock", "repository": spec}, patience=PATIENCE)
     except Failure as failure:
@@ -157,22 +156,6 @@ def must_be_writable(repository: Repository) -> None:
             " that these backups can be opened when this console is lost."
         )
         raise Refused(told % {"repository": repository}, code="recovery-kit-unproven")
-
-
-def open_spec(repository: Repository) -> dict[str, Any]:
-    """What the runner needs to open it (`backups.runner.places`): store with secrets, keyfile, anchors, cache.
-
-    Only for the runner's stdin. Refused while it is being created. A tampered one opens without anchors: what is
-    left of it can be read and restored, and nothing writes to it.
-    """
-    if repository.state == RepositoryState.CREATING:
-        raise Refused(f"The repository “{repository}” is still being created.", code="state-conflict")
-    spec = {
-        "store": storages.store_spec(repository.storage),
-        "secret": {"kind": "keyfile", "value": keyfile(repository)},
-        "id": repository.engine_id, "anchors": list(repository.anchors), **_surroundings(repository),
-    }  # fmt: skip
-    return spec | ({"anchors": [], "cache": ""} if repository.state == RepositoryState.TAMPERED else {})
 
 
 def remember(repository: Repository, leaves: Iterable[str]) -> None:
@@ -267,14 +250,14 @@ def _refuse_used_storage(repository: Repository) -> None:
 
 def _init_job(repository: Repository, passphrase: str) -> dict[str, Any]:
     slots = [
-        {"kind": "keyfile", "value": keyfile(repository), "label": "application"},
+        {"kind": "keyfile", "value": opening.keyfile(repository), "label": "application"},
         {"kind": "recovery", "value": repository.secrets["recovery_code"], "label": "recovery kit"},
     ]
     if passphrase:
         mask([passphrase])
         slots.append({"kind": "passphrase", "value": passphrase, "label": "passphrase"})
-    place = storages.store_spec(repository.storage)
-    return {"job": "init", "store": place, "slots": slots, **_surroundings(repository)}
+    place = opening.store(repository.storage)
+    return {"job": "init", "store": place, "slots": slots, **opening.surroundings(repository)}
 
 
 def _made(repository: Repository, made: dict[str, Any], *, by: Actor, waive_kit: bool) -> RecoveryKit:
@@ -293,16 +276,6 @@ def _made(repository: Repository, made: dict[str, Any], *, by: Actor, waive_kit:
 
 def _waived_at_birth(repository: Repository, by: Actor) -> None:
     waive_kit(repository, reason="waived when the repository was created", by=by)
-
-
-def keyfile(repository: Repository) -> bytes:
-    """Our own key: only for the runner's stdin."""
-    return base64.b64decode(repository.secrets["keyfile"])
-
-
-def _surroundings(repository: Repository) -> dict[str, Any]:
-    cache = settings.AIHUB_HOME / "cache" / str(repository.era)
-    return {"cache": str(cache), "console": settings.AIHUB_PUBLIC_URL}
 
 
 def _newest(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from aihub_backup.core.audit import SYSTEM, record
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.jobs import Lease
 from backups.models import BackupPart, OwnProtection, Repository, Source
-from backups.services import own_database, repositories, sources
+from backups.services import opening, own_database, repositories, sources
 from backups.services.running import perform
 
 PATIENCE = 300.0  # seconds
@@ -39,7 +39,7 @@ def seal(repository: Repository, *, lease: Lease | None = None) -> None:
     Refused when nothing may be written to it, and what the runner says.
     """
     repositories.must_take(repository)
-    job = {"job": "seal", "repository": repositories.open_spec(repository), "files": in_use()}
+    job = {"job": "seal", "repository": opening.repository(repository), "files": in_use()}
     done = perform(job, lease=lease, patience=None if lease else PATIENCE)
     with transaction.atomic():
         repositories.remember(repository, done["leaves"])

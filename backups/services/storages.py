@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
@@ -15,8 +14,8 @@ from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Environment, Node
 from backups.kinds import STORAGES
-from backups.models import Site, Storage
-from backups.services import configured, placing, saving, trials
+from backups.models import Repository, RepositoryState, Site, Storage
+from backups.services import configured, opening, placing, saving, trials
 from backups.services.naming import named
 from backups.services.running import perform
 
@@ -78,7 +77,7 @@ def try_out(storage: Storage) -> None:
 def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
     """Change name, options (given secrets replace the stored ones, absent ones stay), site, environment, enabled.
 
-    Where a repository is may change (its disk was moved); that the same one is there is proved at each opening.
+    Where a repository is may change (its disk was moved): that the same one is there `trials.if_moved` tells at once.
     """
     if "options" in changes:
         changes["options"], changes["secrets"] = configured.changed(STORAGES, storage, changes["options"])
@@ -93,8 +92,9 @@ def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
 
 
 def test(storage: Storage, *, by: Actor) -> Storage:
-    """Reach the place, ask for its capabilities, write down the result (`tested_at`, `test_error`)."""
-    return trials.carry_out(storage, partial(_probe, create=False), by=by, found=["capabilities"])
+    """Reach the place, ask for its capabilities, open the repository that belongs there; write down the result
+    (`tested_at`, `test_error`)."""
+    return trials.carry_out(storage, _look, by=by, found=["capabilities"])
 
 
 def reach(storage: Storage) -> None:
@@ -106,27 +106,24 @@ def reach(storage: Storage) -> None:
         _probe(storage, create=False)
 
 
-def store_spec(storage: Storage) -> dict[str, Any]:
-    """{"kind", "options", "secrets"} of the engine's store, secrets in the clear: only for the runner's stdin."""
-    backend, options = STORAGES.load(storage.kind), _options(storage)
-    return {
-        "kind": storage.kind, "options": backend.store_options(options), "secrets": list(storage.secrets.values())
-    }  # fmt: skip
-
-
 def place(storage: Storage) -> str:
     """Where it is, in a person's words."""
-    words: str = STORAGES.load(storage.kind).describe(_options(storage))
+    words: str = STORAGES.load(storage.kind).describe(opening.options(storage))
     return _("%(place)s on %(node)s") % {"place": words, "node": storage.node} if storage.node else words
 
 
-def _options(storage: Storage) -> Any:
-    return STORAGES.options(storage.kind, {**storage.options, **storage.secrets})
+def _look(storage: Storage) -> None:
+    """Whether what belongs there is there: the place alone may be any empty directory."""
+    _probe(storage, create=False)
+    held = Repository.objects.filter(storage=storage).exclude(state=RepositoryState.CREATING).first()
+    if held is not None:
+        held.storage = storage
+        perform({"job": "unlock", "repository": opening.repository(held)}, patience=trials.PATIENCE)
 
 
 def _probe(storage: Storage, *, create: bool) -> None:
     trials.must_be_here(storage)
-    found = perform({"job": "probe", "store": store_spec(storage), "create": create}, patience=trials.PATIENCE)
+    found = perform({"job": "probe", "store": opening.store(storage), "create": create}, patience=trials.PATIENCE)
     storage.capabilities, storage.tested_at = found["capabilities"], timezone.now()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Protocol, TypeVar, cast
 
 from django.db import models, transaction
@@ -44,6 +44,12 @@ def carry_out(row: R, reach: Callable[[R], None], *, by: Actor, found: Iterable[
         stored.save(update_fields=["tested_at", "test_error", *found, "updated_at"])
         record(f"{stored._meta.model_name}.test", stored, by=by, error=row.test_error)
     return row
+
+
+def if_moved(row: R, changed: Container[str], test: Callable[..., R], *, by: Actor) -> R:
+    """`test` what has other options now, unless only another node reaches it. For whoever has just changed it, after
+    that is stored: a place may take minutes to answer, and no row is locked so long."""
+    return test(row, by=by) if "options" in changed and placing.here(row.node) else row
 
 
 def must_be_here(row: Tried) -> None:

@@ -29,7 +29,7 @@ from backups.models import (
 )
 from backups.models.backup import STORED
 from backups.models.verification import CONCLUSIVE, VERIFICATION_ACTIVE
-from backups.services import lookup, repositories
+from backups.services import lookup, opening, repositories
 from backups.services.failing import clear, columns, printable_paths
 from backups.services.running import perform
 
@@ -203,7 +203,7 @@ def _begun(job: Job) -> Verification:
 
 def _job(check: Verification) -> dict[str, Any]:
     return {
-        "job": "verify", "repository": repositories.open_spec(check.part.repository),
+        "job": "verify", "repository": opening.repository(check.part.repository),
         "snapshots": [check.part.snapshot_id], "level": check.level,
     }  # fmt: skip
 

@@ -20,7 +20,7 @@ from aihub_backup.core.processes import Child
 from aihub_backup.core.states import LostRace
 from backups.engine.disk import printable
 from backups.models.backup import STORED
-from backups.services import placing, repositories
+from backups.services import opening, placing, repositories
 from backups.services.failing import clear, columns
 from backups.services.running import perform
 from recovery.models import Recovery, RecoveryPart, RecoveryState, TargetKind
@@ -215,7 +215,7 @@ class Run:
 
     def _perform(self, number: int, job: dict[str, Any], part: RecoveryPart, hear: Any) -> dict[str, Any]:
         share = Share(self.lease, number, self.SHARES or len(self.parts), part.part.source.name)
-        spec = repositories.open_spec(part.part.repository)
+        spec = opening.repository(part.part.repository)
         try:
             return perform({"repository": spec, **job}, lease=share, events=hear)
         except Failure as failure:

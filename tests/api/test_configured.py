@@ -118,6 +118,15 @@ def test_it_changes_and_tries_a_storage(call: Caller, tmp_path: Path) -> None:
     assert is_problem(call.get("/storages/disk"), 404, "not-found")
 
 
+def test_it_tries_a_storage_out_as_soon_as_its_options_change(call: Caller, tmp_path: Path) -> None:
+    call.post("/storages", {"name": "disk", "kind": "local", "options": {"path": str(tmp_path / "disk")}})
+
+    changed = call.patch("/storages/disk", {"options": {"path": str(tmp_path / "nowhere")}})
+
+    assert (changed.status, changed["options"]) == (200, {"path": str(tmp_path / "nowhere")})
+    assert str(tmp_path / "nowhere") in changed["test_error"]
+
+
 # --- repositories ---------------------------------------------------------------------------------------------------
 
 

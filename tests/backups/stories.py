@@ -11,7 +11,7 @@ from aihub_backup.core.models import AuditEvent, Job
 from aihub_backup.core.models.job import JobState
 from backups import engine
 from backups.models import Backup, BackupPart, Repository, Source
-from backups.services import backups, storages
+from backups.services import backups, opening
 
 
 def work() -> int:
@@ -49,7 +49,7 @@ def part_of(backup: Backup) -> BackupPart:
 def opened(repository: Repository) -> engine.Repository:
     """The repository as the engine sees it, without any cache."""
     repository.refresh_from_db()
-    spec = storages.store_spec(repository.storage)
+    spec = opening.store(repository.storage)
     store = engine.open_store(spec["kind"], spec["options"])
     return engine.Repository.open(store, engine.Secret.keyfile(base64.b64decode(repository.secrets["keyfile"])))
 

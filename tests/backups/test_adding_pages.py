@@ -221,6 +221,16 @@ def test_a_bad_change_is_told_beside_its_field_and_changes_nothing(browser: Clie
 # --- repositories -----------------------------------------------------------------------------------------------------
 
 
+def test_changed_settings_are_tried_out_at_once(browser: Client, repository: Repository, tmp_path: Path) -> None:
+    address = reverse("admin:backups_storage_options", args=[repository.storage_id])
+
+    wrong = browser.post(address, options(path=str(tmp_path / "nowhere")), follow=True).text
+    right = browser.post(address, options(path=str(tmp_path / "disk")), follow=True).text
+
+    assert "were changed, and their test failed: " in wrong and "mount the disk" in wrong
+    assert "were changed, and their test passed." in right
+
+
 def test_a_repository_is_made_and_its_kit_shown_once_and_proven(browser: Client, storage: Storage) -> None:
     sent = {"name": "vault", "storage": str(storage.pk), "codec": "zstd", "level": "3", "passphrase": CANARY}
 

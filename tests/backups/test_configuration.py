@@ -71,6 +71,17 @@ def test_a_trial_of_another_place_does_not_count(repository: Repository, by: Act
     assert Storage.objects.filter(tested_at=None, test_error="").exists()
 
 
+def test_a_test_opens_the_repository_that_belongs_there(repository: Repository, by: Actor, tmp_path: Path) -> None:
+    storages.try_out(storages.draft("ready", "local", {"path": str(tmp_path / "ready")}, by=by))
+    storage = storages.update(repository.storage, by=by, options={"path": str(tmp_path / "ready")})
+
+    elsewhere = storages.test(storage, by=by).test_error
+    storages.update(storage, by=by, options={"path": str(tmp_path / "disk")})
+    there = storages.test(storage, by=by).test_error
+
+    assert ("There is no repository in" in elsewhere, there) == (True, "")
+
+
 def test_a_change_leaves_what_others_changed_meanwhile(storage: Storage, by: Actor) -> None:
     stale = Storage.objects.get(pk=storage.pk)
     storages.update(storage, by=by, enabled=False)

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
-from backups.models import Backup, BackupPart, Policy, Repository, Source, Verification
-from backups.services import backups, policies, protection, sources, strips
+from backups.models import Backup, BackupPart, Policy, Repository, Source, Storage, Verification
+from backups.services import backups, policies, protection, sources, storages, strips
 from backups.services.protection import Aspect, Standing, Verdict
 from disaster.services import objectives
 from tests.backups import stories
@@ -130,6 +130,28 @@ def test_keys_must_be_recoverable(
     found = verdict(source)
 
     assert (found.standing, worst(found)) == (standing, {Aspect.KEYS})
+
+
+def test_a_point_whose_storage_failed_its_test_is_no_protection(
+    source: Source, point: BackupPart, by: Actor, tmp_path: Path
+) -> None:
+    storage = point.repository.storage
+    Path(storage.options["path"]).rename(tmp_path / "unmounted")
+    storages.test(storage, by=by)
+
+    judged = verdict(source)
+
+    assert judged.standing == Standing.CRITICAL
+    assert "out of reach" in judged.reason
+
+
+def test_a_run_that_reached_the_storage_after_its_failed_test_counts(source: Source, point: BackupPart) -> None:
+    assert point.data_as_of is not None
+    Storage.objects.update(test_error="No answer.", tested_at=point.data_as_of - timedelta(minutes=1))
+
+    judged = verdict(source)
+
+    assert judged.standing == Standing.PROTECTED
 
 
 def test_a_last_run_that_failed_wants_a_look(source: Source, point: BackupPart, data: Path, by: Actor) -> None:
