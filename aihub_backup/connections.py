@@ -10,16 +10,16 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from aihub_backup.core import redaction
-from aihub_backup.home import DATABASE
+from aihub_backup.home import database_file
 
 # --- database -------------------------------------------------------------------------------------------------------
 
 
 def database(url: str, *, home: Path, pool: int) -> dict[str, Any]:
     """Of AIHUB_DATABASE_URL; without one, SQLite in the home. `pool`: most connections of a process."""
+    if (file := database_file(url, home)) is not None:
+        return _sqlite(file, home)
     scheme, parts = url.partition(":")[0], urlsplit(url)
-    if not url or scheme == "sqlite":
-        return _sqlite(Path(unquote(parts.path)) if url else home / DATABASE, home)
     if scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured(f"AIHUB_DATABASE_URL must begin with postgres:// or sqlite:///, not {scheme}://.")
     redaction.remember([unquote(parts.password or "")])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from aihub_backup.core.variables import read_file, text
+from aihub_backup.core.variables import read_file, secret, text
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 KIT = "recovery-kit.txt"  # in the home, where a first start writes it and nobody names another file
@@ -37,10 +38,19 @@ def path() -> Path:
 
 
 def is_set_up(home: Path) -> bool:
-    """Was a console ever started there? One whose database is elsewhere needs its home only."""
-    return home.is_dir() if database_is_elsewhere() else (home / DATABASE).is_file()
+    """Was a console ever started there? One whose database is on a server needs its home only."""
+    file = database_file(secret("AIHUB_DATABASE_URL"), home)
+    return home.is_dir() if file is None else file.is_file()
 
 
-def database_is_elsewhere() -> bool:
-    """Do the variables name a database that is not the home's own?"""
-    return bool(text("AIHUB_DATABASE_URL") or text("AIHUB_DATABASE_URL_FILE"))
+def database_is_on_server() -> bool:
+    """Do the variables name a database that is no file of this host?"""
+    return database_file(secret("AIHUB_DATABASE_URL"), path()) is None
+
+
+def database_file(url: str, home: Path) -> Path | None:
+    """Of AIHUB_DATABASE_URL: the file of SQLite, in the home where no other is named; None on a server."""
+    if not url:
+        return home / DATABASE
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "sqlite" else None

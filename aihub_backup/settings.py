@@ -69,6 +69,7 @@ AIHUB_VARIABLE_FILES = [home.variable_file(), *home.secret_files()]  # they may 
 
 LEAST_SECRET = 32  # characters: whoever guesses it signs sessions as anybody
 _HOW_TO_MAKE_ONE = "“openssl rand -base64 48” makes one."
+_HOW_TO_MAKE_A_RING = "“echo k1:$(openssl rand -base64 32)” makes one."
 
 
 def _secret_key() -> str:
@@ -79,23 +80,34 @@ def _secret_key() -> str:
         raise ImproperlyConfigured(
             f"AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set; production needs it. {_HOW_TO_MAKE_ONE}"
         )
-    if len(given) < LEAST_SECRET and not EMBEDDED:
-        raise ImproperlyConfigured(
-            f"AIHUB_SECRET_KEY has {len(given)} characters; production needs {LEAST_SECRET} or more. {_HOW_TO_MAKE_ONE}"
-        )
+    _must_be_long("AIHUB_SECRET_KEY", given, _HOW_TO_MAKE_ONE)
     return given
+
+
+def _fallbacks() -> list[str]:
+    found = [key for key in secret("AIHUB_SECRET_KEY_FALLBACKS").split(",") if key]
+    for key in found:
+        _must_be_long("AIHUB_SECRET_KEY_FALLBACKS", key, "Leave it out: everybody signs in once more.")
+    return found
+
+
+def _must_be_long(name: str, key: str, cure: str) -> None:
+    if len(key) < LEAST_SECRET and not EMBEDDED:
+        told = f"{name} holds a key of {len(key)} characters; production needs {LEAST_SECRET} or more."
+        raise ImproperlyConfigured(f"{told} {cure}")
 
 
 def _app_keys() -> keys.KeyRing:
     """Empty when it was lost from an embedded home: the system check says so, and whatever needs a key again."""
     given = secret("AIHUB_APP_KEYS")
-    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or not (AIHUB_HOME / home.DATABASE).exists()):
+    file = home.database_file(_database_url, AIHUB_HOME)
+    if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or file is None or not file.exists()):
         # Never beside an existing database: a new key could not open what the lost one had sealed.
         given = keys.read_or_make(AIHUB_APP_KEYS_PATH, keys.new_ring)
     if not given and not EMBEDDED:
         raise ImproperlyConfigured(
             "AIHUB_APP_KEYS (or AIHUB_APP_KEYS_FILE) is not set; production needs it, and keeps it."
-            " “echo k1:$(openssl rand -base64 32)” makes one."
+            f" {_HOW_TO_MAKE_A_RING}"
         )
     try:
         ring = keys.parse_ring(given)
@@ -106,7 +118,7 @@ def _app_keys() -> keys.KeyRing:
 
 
 SECRET_KEY = _secret_key()
-SECRET_KEY_FALLBACKS = [key for key in secret("AIHUB_SECRET_KEY_FALLBACKS").split(",") if key]
+SECRET_KEY_FALLBACKS = _fallbacks()
 AIHUB_APP_KEYS = _app_keys()
 redaction.remember([SECRET_KEY, *SECRET_KEY_FALLBACKS])
 

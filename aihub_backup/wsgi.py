@@ -13,4 +13,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aihub_backup.settings")
 application = get_wsgi_application()
 
 get_resolver().url_patterns  # noqa: B018  # loaded now, not while the first person waits
-gc.freeze()  # none of it ever becomes garbage: a collection amid a request need not look at it (60 ms of a large page)
+gc.collect()
+gc.freeze()  # what is left never becomes garbage: no collection amid a request looks at it (60 ms, of a large page)

@@ -105,6 +105,8 @@ def _take_away(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
         if place.exists():
             time.sleep(0.1)
+    if place.exists():
+        output.complain(f"{place} could not be taken away; remove it by hand.")
 
 
 @contextlib.contextmanager

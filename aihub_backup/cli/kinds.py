@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aihub_backup.cli import output
+from aihub_backup.cli.exits import Exit
 from aihub_backup.cli.parser import verb
-from aihub_backup.core.options import schema
+from aihub_backup.core.failures import Failure
 from aihub_backup.core.plugins import PluginTable
 
 
@@ -19,18 +20,28 @@ def add_verb(verbs: Any) -> None:
 
 
 def show(options: argparse.Namespace, table: PluginTable[Any]) -> int:
-    """One kind, or all. Invalid when there is no such kind."""
-    found = {kind: _facts(table, kind) for kind in ([options.kind] if options.kind else table.kinds())}
+    """One kind, or all. NotFound when there is no such kind."""
+    if options.kind:
+        found = {options.kind: _facts(table, options.kind)}
+    else:
+        found = {kind: _facts_or_why_not(table, kind) for kind in table.kinds()}
     if options.json:
         output.result_json(found)
     else:
         output.result("\n\n".join("\n".join(_lines(kind, facts)) for kind, facts in found.items()))
-    return 0
+    return Exit.OK
 
 
 def _facts(table: PluginTable[Any], kind: str) -> dict[str, Any]:
-    known = schema(table.options_class(kind))
-    return {"label": str(table.label(kind)), "about": str(table.about(kind)), "options": known}
+    return {"label": str(table.label(kind)), "about": str(table.about(kind)), "options": table.schema(kind)}
+
+
+def _facts_or_why_not(table: PluginTable[Any], kind: str) -> dict[str, Any]:
+    """One plug-in that does not load hides none of the others."""
+    try:
+        return _facts(table, kind)
+    except Failure as failure:
+        return {"label": str(table.label(kind)), "about": str(failure), "options": {"properties": {}, "required": []}}
 
 
 def _lines(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -15,32 +15,39 @@ from aihub_backup.cli.exits import CommandFailed, Exit
 
 def settings(home: str | None = None) -> Any:
     """The console's settings, without loading any app. CommandFailed with their own sentence when one is wrong."""
-    from django.core.exceptions import ImproperlyConfigured
-
     _name(home)
-    try:
+    with _complaining():
         from aihub_backup import settings as found
-    except ImproperlyConfigured as error:
-        raise CommandFailed(str(error), Exit.USAGE) from None
     return found
 
 
 def not_set_up(home: str | None = None) -> Path | None:
     """The home when no console was ever started there; None otherwise. Makes nothing, unlike the settings."""
     _name(home)
-    homes.read_variables()
-    found = homes.path()
-    return None if homes.is_set_up(found) else found
+    with _complaining():
+        homes.read_variables()
+        found = homes.path()
+        return None if homes.is_set_up(found) else found
 
 
 def must_be_set_up(home: str | None) -> None:
     """CommandFailed where no console was ever started: its settings would leave a home with keys of no use behind."""
     fresh = not_set_up(home)
-    if fresh is not None and not homes.database_is_elsewhere():
+    if fresh is not None and not homes.database_is_on_server():
         raise CommandFailed(
             f"no console was ever started in {fresh}; name its home with --home or AIHUB_HOME, or start one there with"
             " `aihub up`.", Exit.NOT_READY,
         )  # fmt: skip
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        yield
+    except ImproperlyConfigured as error:
+        raise CommandFailed(str(error), Exit.USAGE) from None
 
 
 def _name(home: str | None) -> None:

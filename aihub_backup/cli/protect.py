@@ -45,7 +45,9 @@ def repository(words: Sequence[str]) -> int:
         "--secret", choices=tuple(_QUESTIONS), default="recovery-code", help="which one is asked for (the kit's code)"
     )
     adopt.add_argument("--keyfile", metavar="FILE", help="a keyfile instead of a secret that is asked for")
-    adopt.add_argument("--take-over", action="store_true", help="though another console wrote within the last hour")
+    adopt.add_argument(
+        "--take-over", action="store_true", help="also from a console that may be alive, and back from one that took it"
+    )
     waiting.add_options(adopt)
     verb(verbs, "prove", "show that the printed recovery code opens it (asks, or reads stdin)").add_argument("name")
     verb(verbs, "list", "all repositories")
@@ -201,6 +203,7 @@ def _look_at(job: Any) -> tuple[bool, str, dict[str, Any]]:
 
 
 def _tell_adoption(options: argparse.Namespace, row: Any, job: Any) -> int:
+    row.refresh_from_db()
     told = {"id": str(row.pk), "name": row.name, "repository_id": row.engine_id, "state": job.state, **job.progress}
     if options.json:
         output.result_json({**told, **({"error": job.error_message} if job.error_message else {})})
@@ -212,6 +215,8 @@ def _tell_adoption(options: argparse.Namespace, row: Any, job: Any) -> int:
         )
     else:
         output.result(f"the adoption of “{row}” is {job.state}. {job.error_message}".rstrip())
+    if row.state == "taken_over":
+        output.complain(f"“{row}” can be read; another console owns it still: add --take-over to write here again.")
     for sentence in job.progress.get("damaged", ()):
         output.complain(sentence)
     if job.state == "failed":

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from aihub_backup.core.models.job import JobState
 from aihub_backup.metrics.family import Family, Labels, counter, gauge, moment
-from backups.models import Backup, BackupPart, BackupState, PartState, Source, Verification
+from backups.models import Backup, BackupPart, BackupState, PartState, Source
 from backups.models.backup import ACTIVE
-from backups.models.verification import CONCLUSIVE, VerificationState
-from backups.services import objectives, restorable
+from backups.models.verification import VerificationState
+from backups.services import evidence, objectives, restorable
 from disaster.models import RTO_MINUTES, DRConfig
 
 SOURCE = ("source", "environment")
@@ -46,18 +46,24 @@ def labels(source: Source) -> Labels:
 
 def _runs() -> Family:
     """How a run ended is told by what never changes again: a part that expires or is deleted later still counts."""
-    known = {key.hex: tuple(names) for key, *names in Source.objects.values_list("pk", "name", "environment__name")}
-    counts: dict[Labels, int] = {}
-    for source, kind, status, count in [
-        *_long_ended(), *_ended(finished_at__gte=_settled()), *_ended(finished_at=None)
-    ]:  # fmt: skip
-        run = (*known[source], kind)
-        if (*run, STATUSES[0]) not in counts:  # Prometheus sees no increase in a series that was not there before
-            counts.update(dict.fromkeys(((*run, other) for other in STATUSES), 0))
-        counts[*run, status] += count
+    until = _settled()  # once: at midnight a second look would leave a day out
+    ended = [*_long_ended(until), *_ended(finished_at__gte=until), *_ended(finished_at=None)]
+    counts = _by_labels(ended)
     counts.update(_missed())
     told = "Finished backup runs by final status (completed, completed_with_warnings, failed, cancelled, missed)"
     return counter("aihub_backup_runs", told, RUN, counts)
+
+
+def _by_labels(ended: list[tuple[Any, ...]]) -> dict[Labels, int]:
+    """From a source's first run of a type on every status is told: Prometheus sees no increase in a new series."""
+    known = {key.hex: tuple(names) for key, *names in Source.objects.values_list("pk", "name", "environment__name")}
+    counts: dict[Labels, int] = {}
+    for source, kind, status, count in ended:
+        run = (*known[source], kind)
+        if (*run, status) not in counts:
+            counts.update(dict.fromkeys(((*run, other) for other in STATUSES), 0))
+        counts[*run, status] += count
+    return counts
 
 
 def _ended(**when: Any) -> list[tuple[Any, ...]]:
@@ -74,10 +80,9 @@ def _ended(**when: Any) -> list[tuple[Any, ...]]:
     return [(source.hex, *rest) for source, *rest in rows]
 
 
-def _long_ended() -> list[tuple[Any, ...]]:
+def _long_ended(until: datetime) -> list[tuple[Any, ...]]:
     """Before yesterday. Such a run never changes, so the same number of them ended the same way: they are counted by
     status again only when there are more or fewer of them than the last time."""
-    until = _settled()
     key = f"metrics:ended:{until:%Y-%m-%d}:{BackupPart.objects.filter(finished_at__lt=until).count()}"
     found: list[tuple[Any, ...]] | None = cache.get(key)
     if found is None:
@@ -113,9 +118,8 @@ class Last(NamedTuple):
 
 def _last_of_each() -> dict[UUID, Last]:
     """In one query, each answered by a jump into an index: what is older is not read."""
-    points = restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk")
     runs = BackupPart.objects.filter(source=OuterRef("pk"), data_as_of__isnull=False).order_by("-created_at", "-pk")
-    checks = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE).order_by("-finished_at", "-pk")
+    points, checks = evidence.points_of_a_source(), evidence.checks_of_a_source()
     passed = checks.filter(state=VerificationState.PASSED)
     found = Source.objects.values_list(
         "pk", _first(points, "data_as_of"), _first(runs, "finished_at"), _first(passed, "finished_at"),

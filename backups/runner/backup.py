@@ -41,8 +41,10 @@ def _reserved(told: Mapping[str, Any]) -> Reserved:
 
 
 def test(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
-    """{"source", "workdir"} → {}. Raises what keeps the source from being read."""
-    strategy(job["source"], job["workdir"]).check()
+    """{"source", "workdir"} → {}. Raises what keeps the source from being read, or from coming back."""
+    source = strategy(job["source"], job["workdir"])
+    source.check()
+    source.check_way_back()
     return {}
 
 

@@ -233,6 +233,8 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
     else:
         _refuse_another(_surveyed(spec), known=True)
     with transaction.atomic():
+        # Enrolling takes its time: a job may have learnt meanwhile that it was taken.
+        repository.refresh_from_db(from_queryset=Repository.objects.select_for_update())
         if take_over and repository.state == RepositoryState.TAKEN_OVER:
             repository.move_to(RepositoryState.OK)
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)

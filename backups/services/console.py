@@ -54,6 +54,7 @@ class ProtectHandler(Handler):
 
     def failed(self, job: Job, failure: Failure) -> None:
         """Told here; the doctor tells the cure."""
+        repositories.learn(_of(job), failure)
         record("console.protect.failed", _of(job), by=SYSTEM, code=failure.code, sentence=failure.message)
 
 

@@ -110,9 +110,9 @@ def _must_be_deletable(backup: Backup, parts: Sequence[BackupPart]) -> None:
     _refuse_used(parts)
     for part in parts:
         _refuse_immutable(part)
-        _refuse_last(part)
         if part.state in STORED:
             repositories.must_take(part.repository)
+        _refuse_last(part)  # last: its cure is another backup, which such a repository would not take
 
 
 def _refuse_held(backup: Backup) -> None:

@@ -1,6 +1,6 @@
 """What a verdict about a source looks at: its newest point, its newest check, its last failure.
 
-A page judges a thousand sources at once: of each kind of evidence one query, and plain tuples in place of rows, of
+A page judges a thousand sources at once: a fixed number of queries, and plain tuples in place of rows, of
 which a thousand take longer to make than to find. Whoever wants more of a point asks for its row.
 """
 
@@ -56,7 +56,7 @@ class Failed(NamedTuple):
 
 def points(keys: Sequence[UUID]) -> dict[UUID, Point]:
     """The newest restorable point of each source that has one, in two queries."""
-    newest = restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk").values("pk")[:1]
+    newest = points_of_a_source().values("pk")[:1]
     found = BackupPart.objects.filter(pk__in=_of_each(keys, newest)).order_by()
     rows = list(found.values_list("source", "repository", "pk", "data_as_of", "size_bytes"))
     # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
@@ -67,9 +67,8 @@ def points(keys: Sequence[UUID]) -> dict[UUID, Point]:
 
 
 def checks(keys: Sequence[UUID]) -> dict[UUID, Check]:
-    """Of points that are there: what was found in others says nothing about what could be brought back."""
-    ended = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE, part__state__in=STORED)
-    newest = ended.order_by("-finished_at", "-pk").values("pk")[:1]
+    """The newest of each source that has one."""
+    newest = checks_of_a_source().values("pk")[:1]
     found = Verification.objects.filter(pk__in=_of_each(keys, newest)).order_by()
     at = Coalesce(F("finished_at"), F("created_at"))
     return {
@@ -83,6 +82,18 @@ def failures(keys: Sequence[UUID]) -> dict[UUID, Failed]:
     newest = ended.order_by("-created_at", "-pk").values("pk")[:1]
     failed = BackupPart.objects.filter(pk__in=_of_each(keys, newest), state=PartState.FAILED).order_by()
     return {source: Failed(why) for source, why in failed.values_list("source", "error_message")}
+
+
+def points_of_a_source() -> QuerySet[BackupPart]:
+    """For a subquery of sources: what could be restored, the newest first."""
+    return restorable.restorable_parts().filter(source=OuterRef("pk")).order_by("-data_as_of", "-pk")
+
+
+def checks_of_a_source() -> QuerySet[Verification]:
+    """The same of checks that found something out, of points that are there: what was found in others says nothing
+    about what could be brought back."""
+    ended = Verification.objects.filter(source=OuterRef("pk"), state__in=CONCLUSIVE, part__state__in=STORED)
+    return ended.order_by("-finished_at", "-pk")
 
 
 def _of_each(keys: Sequence[UUID], newest: QuerySet[Any, Any]) -> QuerySet[Source, Any]:

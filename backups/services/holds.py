@@ -55,7 +55,7 @@ class HoldHandler(Handler):
         part = _of(job)
         if failure.code == "taken-over":  # the other console may delete what we hold: that has to be seen
             BackupPart.objects.filter(pk=part.pk).update(**columns(failure))
-            repositories.learn(part.repository, failure)
+        repositories.learn(part.repository, failure)
         record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
 
 

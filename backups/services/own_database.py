@@ -57,8 +57,9 @@ def files() -> list[Path]:
 def is_on_server(source: Source) -> bool:
     """Is the source the database that this console has on a server, by whatever name the server is called?"""
     kind, options = described()
-    same = all(source.options.get(name) == options[name] for name in ("port", "database") if name in options)
-    if not (kind == source.kind == "postgresql" and same):
+    if kind != "postgresql" or source.kind != kind:
+        return False
+    if any(source.options.get(name) != options[name] for name in ("port", "database")):
         return False
     return not _addresses(str(source.options.get("host", ""))).isdisjoint(_addresses(str(options["host"])))
 
@@ -75,6 +76,17 @@ def _addresses(host: str) -> set[str]:
 
 def _is_here(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address == "localhost"
+        return address == _HERE
+    plain = getattr(found, "ipv4_mapped", None) or found
+    return plain.is_loopback or plain.is_unspecified or _is_bindable(str(plain), plain.version)
+
+
+def _is_bindable(address: str, version: int) -> bool:
+    """The kernel binds a socket to addresses of this host only."""
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False

@@ -40,7 +40,7 @@ class Aspect(TextChoices):
     SERVICE = "service", gettext_lazy("In service")
 
 
-_NOT_OURS = (RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER)
+_DISTRUSTED = (RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER)  # nothing is written, whatever the kit
 _WORST_FIRST = (Standing.CRITICAL, Standing.WARNING, Standing.PROTECTED)
 
 
@@ -200,7 +200,7 @@ def _tested(policy: Policy | None) -> Finding:
 
 def _keys(repository: Repository) -> Finding:
     standing = Standing.CRITICAL
-    if repository.state not in _NOT_OURS and (repository.kit_proven_at or repository.kit_waived_at):
+    if repository.state not in _DISTRUSTED and (repository.kit_proven_at or repository.kit_waived_at):
         standing = Standing.PROTECTED if repository.kit_proven_at else Standing.WARNING
     return Finding(Aspect.KEYS, standing, partial(_which_keys, repository))
 

@@ -96,12 +96,19 @@ def waive_kit(repository: Repository, *, reason: str, by: Actor) -> Repository:
 
 
 _LEARNED = {"tampered": RepositoryState.TAMPERED, "taken-over": RepositoryState.TAKEN_OVER}  # code → what it means
-IN_USE = (RepositoryState.OK, RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER)
+_LEARNED_FROM = {  # a changed history weighs more than another owner: only the first can be accepted
+    RepositoryState.TAMPERED: (RepositoryState.OK, RepositoryState.TAKEN_OVER),
+    RepositoryState.TAKEN_OVER: (RepositoryState.OK,),
+}
+_OURS = (RepositoryState.OK, RepositoryState.TAMPERED)
+IN_USE = (*_OURS, RepositoryState.TAKEN_OVER)
 
 
 def default() -> Repository:
-    """The only repository in use. Refused when there is none or more than one."""
-    found = list(Repository.objects.filter(state__in=IN_USE).select_related("storage__node")[:2])
+    """The only repository in use; one that another console took only where there is no other. Refused when there is
+    none or more than one."""
+    rows = Repository.objects.select_related("storage__node")
+    found = list(rows.filter(state__in=_OURS)[:2] or rows.filter(state__in=IN_USE)[:2])
     if not found:
         raise Refused(_("There is no repository yet; create one before the first backup."), code="source-not-ready")
     if len(found) > 1:
@@ -114,7 +121,7 @@ def default() -> Repository:
 
 def keep_habits(added: Repository, *, by: Actor) -> None:
     """A second repository is in use now: sources that name none went to the only one so far, and go on doing so."""
-    before = list(Repository.objects.filter(state__in=IN_USE).exclude(pk=added.pk)[:2])
+    before = list(Repository.objects.filter(state__in=_OURS).exclude(pk=added.pk)[:2])
     if len(before) != 1:
         return
     for source in Source.objects.filter(repository=None):
@@ -139,7 +146,7 @@ def must_be_ours(repository: Repository) -> None:
     if repository.state == RepositoryState.TAKEN_OVER:
         told = _(
             "Another console has taken the repository “%(repository)s” over; this one may only read it. Go on there, or"
-            " take it over again here."
+            " adopt it here once more and take it over (`aihub repository adopt --take-over`)."
         )
         raise Refused(told % {"repository": repository}, code="taken-over")
 
@@ -192,8 +199,8 @@ def learn(repository: Repository, failure: Failure) -> None:
     if (state := _LEARNED.get(failure.code)) is None:
         return
     with transaction.atomic():
-        rows = Repository.objects.filter(pk=repository.pk, state=RepositoryState.OK)
-        if rows.update(state=state):
+        # No move_to: of two jobs that find out the same, the second is no error.
+        if Repository.objects.filter(pk=repository.pk, state__in=_LEARNED_FROM[state]).update(state=state):
             record(f"repository.{state}", repository, by=SYSTEM, found=failure.message)
 
 

@@ -54,6 +54,10 @@ class Strategy(ABC, Generic[OptionsT]):
     def check(self) -> None:
         """Silence, or SourceError: the source cannot be read as it is now. Changes nothing."""
 
+    def check_way_back(self) -> None:
+        """Silence, or SourceError: what would keep a recovery out of where the data came from. Asked when a source is
+        tried out, never before a backup: a way back that is barred today is no reason to back nothing up."""
+
     @abstractmethod
     def capture(self, report: Report) -> Iterator[Entry]:
         """The source as entries in depth-first byte order; what is odd about single items goes to report."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from aihub_backup.core.models.job import JobState
 from backups import engine
 from backups.models import Backup, BackupPart, PartState, Policy, Repository, RepositoryState, Source, Storage
 from backups.services import adopted as written
-from backups.services import adopting, backups, facts, policies, repositories, sources, storages
+from backups.services import adopting, backups, facts, policies, repositories, running, sources, storages
 from tests.adopting.stories import FirstConsole, adopted, lost, remembered
 from tests.backups import stories
 from tests.recovery.stories import backed_up
@@ -133,7 +133,6 @@ def test_the_console_that_was_taken_over_writes_no_more(
     old = Repository.objects.get().secrets["keyfile"]
     lost()
     repository, _job = adopted(storage, lone.code, by)
-    ours = dict(repository.secrets)
     sources.test(Source.objects.get(name="docs"), by=by)
     repository.secrets = {"keyfile": old}  # as the first console would go on
     repository.save()
@@ -147,11 +146,44 @@ def test_the_console_that_was_taken_over_writes_no_more(
     assert "this one may only read it" in part.error_message
     repository.refresh_from_db()
     assert repository.state == RepositoryState.TAKEN_OVER
-    repository.secrets = ours
-    repository.save()
-    adopting.adopt(storage, None, by=by, take_over=True)  # and back again
+
+
+def test_taken_over_again_it_writes_again(lone: FirstConsole, storage: Storage, source: Source, by: Actor) -> None:
+    Repository.objects.update(state=RepositoryState.TAKEN_OVER)
+
+    adopting.adopt(storage, None, by=by, take_over=True)
+
     stories.work()
+    assert Repository.objects.get().state == RepositoryState.OK
     assert backed_up(by, Source.objects.get(name="docs")).state == "completed"
+
+
+def test_what_is_learnt_while_it_is_enrolled_is_taken_back_too(
+    lone: FirstConsole, storage: Storage, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol = running.perform
+
+    def slowly(job: dict[str, Any], **more: Any) -> Any:
+        done = enrol(job, **more)
+        Repository.objects.update(state=RepositoryState.TAKEN_OVER)  # as a job finds out
+        return done
+
+    monkeypatch.setattr(adopting, "perform", slowly)
+
+    adopting.adopt(storage, None, by=by, take_over=True)
+
+    assert Repository.objects.get().state == RepositoryState.OK
+
+
+def test_a_changed_history_is_learnt_of_a_repository_that_was_taken_over(lone: FirstConsole, by: Actor) -> None:
+    Repository.objects.update(state=RepositoryState.TAKEN_OVER)
+    repository = Repository.objects.get()
+
+    repositories.learn(repository, Failure("records are gone", permanent=True, code="tampered"))
+
+    repository.refresh_from_db()
+    assert repository.state == RepositoryState.TAMPERED
+    assert repositories.accept_history(repository, reason="looked at", by=by).state == RepositoryState.OK
 
 
 def test_the_console_that_was_taken_over_gets_back_what_it_cannot_delete_and_is_told_of_its_hold(
@@ -179,24 +211,23 @@ def test_the_console_that_was_taken_over_gets_back_what_it_cannot_delete_and_is_
     assert stories.part_of(backup).error_code == "taken-over"
 
 
+@pytest.mark.parametrize("deed", [
+    lambda by: backups.hold(Backup.objects.get(), until=timezone.now() + timedelta(days=1), by=by),
+    lambda by: backups.request("full", sources=list(Source.objects.filter(name="docs")), by=by),
+    lambda by: backups.delete(Backup.objects.get(), by=by),
+], ids=["hold", "request", "delete"])  # fmt: skip
 def test_once_it_knows_the_console_that_was_taken_over_refuses_at_the_door(
-    lone: FirstConsole, storage: Storage, source: Source, by: Actor
+    lone: FirstConsole, by: Actor, deed: Callable[[Actor], object]
 ) -> None:
     Repository.objects.update(state=RepositoryState.TAKEN_OVER)
     Policy.objects.update(immutable_days=0)
-    backup, until = Backup.objects.get(), timezone.now() + timedelta(days=1)
 
-    deeds = (
-        partial(backups.hold, backup, until=until),
-        partial(backups.request, "full", sources=[Source.objects.get(name="docs")]), partial(backups.delete, backup),
-    )  # fmt: skip
-    for deed in deeds:
-        with pytest.raises(Refused, match="take it over again here") as refusal:
-            deed(by=by)
-        Source.objects.update(archived_at=timezone.now())  # its last point may go then
-        assert refusal.value.code == "taken-over"
-    assert not Backup.objects.get().held
-    assert Backup.objects.get().state == "completed"
+    with pytest.raises(Refused, match="take it over") as refusal:
+        deed(by)
+
+    assert refusal.value.code == "taken-over"
+    backup = Backup.objects.get()
+    assert (backup.held, backup.state) == (False, "completed")
 
 
 # --- again, and interrupted -------------------------------------------------------------------------------------------

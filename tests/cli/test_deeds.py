@@ -23,6 +23,7 @@ from django.utils import timezone
 from aihub_backup.cli import compare, facts, output, parser, protect, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.core import jobs
+from aihub_backup.core.failures import Failure
 from aihub_backup.core.models import Job, Node
 from backups.kinds import STRATEGIES
 from tests.cli.console import command
@@ -302,6 +303,24 @@ def test_it_lists_the_kinds_with_their_options(capsys: pytest.CaptureFixture[str
     assert "path" in terminal.asks("storage", "kinds", "local")["local"]["options"]["required"]
 
 
+def test_a_kind_that_does_not_load_hides_no_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = STRATEGIES.options_class
+
+    def broken(kind: str) -> type[Any]:
+        if kind == "sqlite":
+            raise Failure("The program for it is missing.", permanent=True, code="plugin-broken")
+        return load(kind)
+
+    monkeypatch.setattr(STRATEGIES, "options_class", broken)
+
+    told = Terminal(capsys).asks("source", "kinds")
+
+    assert told["sqlite"]["about"] == "The program for it is missing."
+    assert told.keys() == set(STRATEGIES.kinds())
+
+
 def test_it_names_the_kinds_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     code, _out, err = Terminal(capsys).types("storage", "kinds", "tape")
 
@@ -326,9 +345,15 @@ def test_it_makes_nothing_where_no_console_was_ever_started(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def listing(home: Path) -> subprocess.CompletedProcess[str]:
-    """`aihub backup list` in a process of its own, with that home and the database that lies there."""
+def test_nor_where_the_database_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    done = listing(tmp_path / "fresh", AIHUB_DATABASE_URL=f"sqlite://{tmp_path}/typo.sqlite3")
+
+    assert (done.returncode, list(tmp_path.iterdir())) == (Exit.NOT_READY, [])
+
+
+def listing(home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """`aihub backup list` in a process of its own, with that home and the database that lies there, or is named."""
     words = command("backup", "list", "--home", str(home))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIHUB_DATABASE_URL")}
-    environment = {**clean, "DJANGO_SETTINGS_MODULE": "aihub_backup.settings"}
+    environment = {**clean, "DJANGO_SETTINGS_MODULE": "aihub_backup.settings", **more}
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)

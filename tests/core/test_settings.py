@@ -78,9 +78,20 @@ def test_a_lost_key_is_never_replaced_beside_a_database(tmp_path: Path) -> None:
     assert not (tmp_path / "keys/app_keys").exists()
 
 
+def test_nor_beside_a_database_in_another_place(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.sqlite3").touch()
+
+    found = settings_of(tmp_path, "AIHUB_APP_KEYS", AIHUB_DATABASE_URL=f"sqlite://{tmp_path}/elsewhere.sqlite3")
+
+    assert found["AIHUB_APP_KEYS"] == "KeyRing(current='')"
+    assert not (tmp_path / "keys/app_keys").exists()
+
+
 def test_production_never_makes_a_key(tmp_path: Path) -> None:
-    assert "AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set" in complaint(tmp_path, AIHUB_MODE="production")
-    assert "openssl rand" in complaint(tmp_path, AIHUB_MODE="production")
+    said = complaint(tmp_path, AIHUB_MODE="production")
+
+    assert "AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set" in said
+    assert "openssl rand" in said
     assert not (tmp_path / "keys").exists()
 
 
@@ -94,7 +105,15 @@ def test_production_needs_an_application_key(tmp_path: Path) -> None:
 def test_production_needs_a_secret_that_nobody_guesses(tmp_path: Path) -> None:
     said = complaint(tmp_path, AIHUB_MODE="production", AIHUB_SECRET_KEY="abc", AIHUB_APP_KEYS=KEY)
 
-    assert "AIHUB_SECRET_KEY has 3 characters; production needs 32 or more." in said
+    assert "AIHUB_SECRET_KEY holds a key of 3 characters; production needs 32 or more." in said
+
+
+def test_no_short_secret_lives_on_as_a_former_one(tmp_path: Path) -> None:
+    given = {"AIHUB_SECRET_KEY": SECRET, "AIHUB_SECRET_KEY_FALLBACKS": f"{SECRET}x,abc", "AIHUB_APP_KEYS": KEY}
+
+    said = complaint(tmp_path, AIHUB_MODE="production", **given)
+
+    assert "AIHUB_SECRET_KEY_FALLBACKS holds a key of 3 characters" in said
 
 
 def test_secrets_come_from_files_too(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from pytest_django.fixtures import Settings
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Environment, Node
+from aihub_backup.metrics import sources as state_of_sources
 from aihub_backup.metrics.collector import StateCollector
 from backups.models import Backup, BackupPart, PartState, Repository, Source, Verification, VerificationState
-from backups.services import backups, policies, restorable, schedules
+from backups.services import backups, policies, protection, restorable, schedules
 from disaster.models import DRConfig
 from tests.backups.conftest import by, data, repository, source, storage
 from tests.backups.stories import work
@@ -176,6 +177,34 @@ def test_a_damaged_point_is_none_that_could_be_restored(source: Source, by: Acto
     Verification.objects.create(state=VerificationState.PASSED, finished_at=later, **facts)
     assert (value("aihub_source_last_restorable_timestamp_seconds", **names) or 0) > 0
     assert value("aihub_source_last_verification_status", **names) == 1
+
+
+def test_what_was_found_in_a_point_that_is_gone_says_nothing_any_more(source: Source, by: Actor) -> None:
+    names = {"source": "docs", "environment": source.environment.name}
+    for _ in range(2):
+        backups.request("files", by=by)
+        work()
+    damaged = BackupPart.objects.order_by("created_at")[0]
+    Verification.objects.create(
+        part=damaged, storage=damaged.repository.storage, level=2, requested_by_name="olivia",
+        state=VerificationState.FAILED, finished_at=timezone.now(),
+    )  # fmt: skip
+    before = value("aihub_source_last_verification_status", **names)
+
+    BackupPart.objects.filter(pk=damaged.pk).update(state=PartState.DELETED)
+
+    assert (before, value("aihub_source_last_verification_status", **names)) == (0, None)
+    assert protection.evaluate([source])[source.pk].checked is None
+
+
+def test_no_day_is_left_out_at_midnight(source: Source, by: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"source": "docs", "environment": source.environment.name}
+    backups.request("files", by=by)
+    work()
+    midnights = iter((timezone.now() - timedelta(hours=1), timezone.now() + timedelta(hours=1)))
+    monkeypatch.setattr(state_of_sources, "_settled", lambda: next(midnights))
+
+    assert value("aihub_backup_runs_total", **names, type="files", status="completed") == 1
 
 
 def test_the_policy_s_target_goes_before_the_environment_s(source: Source, by: Actor) -> None:

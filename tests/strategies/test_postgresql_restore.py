@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from backups.engine.errors import Cancelled, TargetError
+from backups.engine.errors import Cancelled, SourceError, TargetError
+from backups.kinds import STRATEGIES
 from backups.strategies.postgresql import PostgreSQL, restoring
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer, started
 from tests.strategies.databases import ROWS, SHOP, Kept, brought_back, failed, kept, source
@@ -205,9 +206,8 @@ def test_a_reader_backs_up_and_another_brings_back(
     server: PostgreSQLServer, database: str, tmp_path: Path, name: str
 ) -> None:
     owner, reader = server.role("NOLOGIN"), server.role()
-    server.run(
-        f"GRANT pg_read_all_data TO {reader}; ALTER TABLE shop.orders OWNER TO {owner}".replace("; ", ";\n"), database
-    )
+    server.run(f"GRANT pg_read_all_data TO {reader}", database)
+    server.run(f"ALTER TABLE shop.orders OWNER TO {owner}", database)
     usual = server.options(database)
     options = {"user": reader, "restore_user": usual["user"], "restore_password": usual["password"]}
     strategy = source(server, database, tmp_path / "work", **options, include_globals=False)
@@ -216,6 +216,27 @@ def test_a_reader_backs_up_and_another_brings_back(
 
     assert failed(findings) == {}
     assert server.rows("SELECT tableowner FROM pg_tables WHERE tablename = 'orders'", name) == [(owner,)]
+
+
+def test_who_brings_back_is_tried_out_with_the_source_and_not_before_a_backup(
+    server: PostgreSQLServer, database: str, tmp_path: Path
+) -> None:
+    usual, powerless = server.options(database), server.role()
+    strategy = source(server, database, tmp_path / "work", restore_user=powerless, restore_password=usual["password"])
+
+    with pytest.raises(SourceError, match=f"Nothing could be brought back as “{powerless}”. .* ALTER ROLE"):
+        strategy.check_way_back()
+
+    strategy.check()
+    assert kept(strategy, tmp_path / "back").directory.exists()
+
+
+def test_the_user_for_recoveries_can_be_taken_away_again(server: PostgreSQLServer, database: str) -> None:
+    given = {**server.options(database), "restore_user": "", "restore_password": "of the one before"}
+
+    options = STRATEGIES.options("postgresql", given)
+
+    assert options.recovering() == options
 
 
 def test_keys_to_tables_that_were_not_chosen_are_left_out_and_told(

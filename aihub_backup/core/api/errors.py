@@ -14,12 +14,15 @@ API = "/api/"
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """As Django's `handler400`; what is wrong with the request is told, but for the names that we would answer to."""
+    """As Django's `handler400`. A foreign Host is told with its cure, never with the names that we answer to."""
     if not request.path.startswith(API):
         return defaults.bad_request(request, exception)
-    words = "The request cannot be understood."
+    words = "The request cannot be understood; send it as /api/v1/docs describes."
     if isinstance(exception, DisallowedHost):
-        words = "This console does not answer to the name in the header “Host”; AIHUB_ALLOWED_HOSTS lists its names."
+        words = (
+            "This console does not answer to the name in the header “Host”. Use the address in AIHUB_PUBLIC_URL, or add"
+            " the name to AIHUB_ALLOWED_HOSTS."
+        )
     return _answer(request, Failure(words, permanent=True, code="bad-request"))
 
 

@@ -46,7 +46,9 @@ class PostgreSQLOptions:
         help="Who makes the new database and hands what is in it to its owners: a superuser, or one who may make"
         " databases and is a member of every owner. Empty: the same user.",
     )  # fmt: skip
-    restore_password: str = secret("", label="Password for recoveries")
+    restore_password: str = secret(
+        "", label="Password for recoveries", help="Of the user for recoveries; unused while none is named."
+    )
     port: int = option(5432, label="Port", minimum=1, maximum=65535, addresses=True)
     sslmode: SslMode = option(
         "prefer", label="TLS", help="verify-full is the only one that proves who the server is.", addresses=True
@@ -87,7 +89,7 @@ class PostgreSQLOptions:
         errors = {
             "host": _host_error(self.host), "database": name_error(self.database), "user": name_error(self.user),
             "password": _password_error(self.password), "restore_user": name_error(self.restore_user),
-            "restore_password": _restore_password_error(self), "sslrootcert": _certificate_error(self),
+            "restore_password": _password_error(self.restore_password), "sslrootcert": _certificate_error(self),
             "bin_dir": _programs_error(self.bin_dir), **_selection_errors(self),
         }  # fmt: skip
         if found := {name: sentence for name, sentence in errors.items() if sentence}:
@@ -166,12 +168,6 @@ def _path_error(path: str) -> str:
 
 def _password_error(password: str) -> str:
     return "This must not contain control characters." if _CONTROL.search(password) else ""
-
-
-def _restore_password_error(options: PostgreSQLOptions) -> str:
-    if options.restore_password and not options.restore_user:
-        return "Say in restore_user whose password this is."
-    return _password_error(options.restore_password)
 
 
 def _programs_error(bin_dir: str) -> str:

@@ -44,6 +44,12 @@ def judge(options: PostgreSQLOptions, desk: Desk, name: str, plan: Plan) -> None
         _Preview(options, plan, server).judge(name)
 
 
+def must_be_allowed(options: PostgreSQLOptions, desk: Desk) -> None:
+    """TargetError unless this user may sign in and make databases."""
+    with _maintenance(options, desk) as server, _as_target(options):
+        _refuse_powerless(options, server)
+
+
 def build(options: PostgreSQLOptions, desk: Desk, plan: Plan, tick: Callable[[], None]) -> tuple[str, list[Finding]]:
     """Make the database under its working name, restore into it and compare every table with what was counted: its
     oid, and the findings. When this raises, the half database and the roles that were made are dropped again."""
@@ -91,7 +97,7 @@ class _Preview:
             words = f"The server at {self._options.where} is {here}; the dump comes back only into {needed} or newer."
             raise TargetError(words)
         self._must_have_extensions()
-        self._must_be_allowed()
+        _refuse_powerless(self._options, self._server)
         self._must_have_roles()
 
     def _must_have_extensions(self) -> None:
@@ -100,16 +106,6 @@ class _Preview:
         if missing:
             cure = "Install their packages on the server."
             raise TargetError(f"The server at {self._options.where} lacks the extensions {', '.join(missing)}. {cure}")
-
-    def _must_be_allowed(self) -> None:
-        mine = "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user"
-        row = self._server.execute(mine).fetchone()
-        if row is None or not row[0]:
-            user = self._options.user
-            raise TargetError(
-                f"The user “{user}” may not make databases. ALTER ROLE {user} CREATEDB, or name another one in"
-                " restore_user."
-            )
 
     def _must_have_roles(self) -> None:
         missing = self._missing_roles()
@@ -182,7 +178,8 @@ class _Restore(_Preview):
             raise TargetError(f"{told}{self._cure(ran.why)}")
 
     def _cure(self, why: str) -> str:
-        """What to do about rights that nobody can know beforehand: the server judges each object as it comes."""
+        """What to do about rights that nobody can know beforehand: the server judges each object as it comes. One that
+        speaks another language than English is heard without a cure."""
         if not any(words in why for words in _FORBIDDEN):
             return ""
         user = self._options.user
@@ -296,6 +293,17 @@ def _taken(options: PostgreSQLOptions, name: str) -> TargetError:
 
 
 # the server
+
+
+def _refuse_powerless(options: PostgreSQLOptions, server: Connection) -> None:
+    mine = "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    row = server.execute(mine).fetchone()
+    if row is None or not row[0]:
+        user = options.user
+        raise TargetError(
+            f"The user “{user}” may not make databases. ALTER ROLE {user} CREATEDB, or name another one in"
+            " restore_user."
+        )
 
 
 def _maintenance(options: PostgreSQLOptions, desk: Desk) -> Connection:

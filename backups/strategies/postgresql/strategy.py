@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from backups.engine.disk import Report
 from backups.engine.entry import Entry, ItemError, Kind, Notes
+from backups.engine.errors import SourceError, TargetError
 from backups.strategies.base import DatabaseStrategy, Finding
 from backups.strategies.postgresql import archive, client, contents, privileges, restoring
 from backups.strategies.postgresql.archive import COUNTS, GLOBALS
@@ -39,6 +40,13 @@ class PostgreSQL(DatabaseStrategy[PostgreSQLOptions]):
 
     def check(self) -> None:
         self._look()
+
+    def check_way_back(self) -> None:
+        if self.options.restore_user:
+            try:
+                restoring.must_be_allowed(self._restorer, self._restoring_desk)
+            except TargetError as error:
+                raise SourceError(f"Nothing could be brought back as “{self._restorer.user}”. {error}") from None
 
     def capture(self, report: Report) -> Iterator[Entry]:
         self._look()
