@@ -159,20 +159,46 @@ def _through(model: type[models.Model], reach: Reach, held: Sequence[Bound], loo
     within = place._base_manager.filter(_placed(place, held, looks))
     if not _many(model, reach.through):
         return Q(**{f"{reach.through}__in": within.values("pk")})
-    return _wholly(model, reach, within) | (~Q(Exists(_others(model, reach, isnull=False))) & _here(reach, held))
+    some = Q(pk__in=_holders(model, reach, **{"in": within.values("pk")}))
+    return (some | Q(pk__in=_alone(model, reach, held))) & ~Q(Exists(_beyond(model, reach, within)))
 
 
-def _wholly(model: type[models.Model], reach: Reach, within: QuerySet[Any]) -> Q:
-    """Some of the places it belongs to lie within, and none without."""
-    elsewhere = within.model._base_manager.exclude(pk__in=within.values("pk"))
-    some = model._base_manager.filter(**{f"{reach.through}__in": within.values("pk")})
-    return Q(pk__in=some.values("pk")) & ~Q(Exists(_others(model, reach, **{"in": elsewhere.values("pk")})))
+def _alone(model: type[models.Model], reach: Reach, held: Sequence[Bound]) -> QuerySet[Any, Any]:
+    """Ids of rows that belong to no other, and are judged by themselves."""
+    rows = model._base_manager.filter(_here(reach, held)).order_by()
+    return rows.exclude(Exists(_links(model, reach, isnull=False))).values("pk")
 
 
-def _others(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any]:
-    """The row itself once more, if one of the places it belongs to is like that."""
-    lookups = {f"{reach.through}__{name}": value for name, value in condition.items()}
-    return model._base_manager.filter(pk=OuterRef("pk"), **lookups)
+def _beyond(model: type[models.Model], reach: Reach, within: QuerySet[Any]) -> QuerySet[Any]:
+    """Of a row of an outer query: what leads from it to a place that does not lie within. Each of its few places is
+    looked for among those within; looking for each of the many elsewhere would take a second."""
+    _between, _back, rest = _steps(model, reach.through)
+    return _links(model, reach, isnull=False).exclude(**_each(rest, {"in": within.values("pk")}))
+
+
+def _holders(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any, Any]:
+    """Ids of the rows that belong to a place like that."""
+    between, back, rest = _steps(model, reach.through)
+    return between._base_manager.filter(**_each(rest, condition)).order_by().values(back)
+
+
+def _links(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any]:
+    """Of a row of an outer query: what leads from it to a place like that."""
+    between, back, rest = _steps(model, reach.through)
+    return between._base_manager.filter(**{back: OuterRef("pk")}, **_each(rest, condition))
+
+
+def _steps(model: type[models.Model], lookup: str) -> tuple[type[models.Model], str, str]:
+    """(the rows between, their way back to the model, their way on to the place)."""
+    first, _, rest = lookup.partition("__")
+    field: Any = model._meta.get_field(first)
+    if field.many_to_many:
+        return field.remote_field.through, field.m2m_field_name(), field.m2m_reverse_field_name()
+    return field.related_model, field.field.name, rest
+
+
+def _each(lookup: str, condition: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{lookup}__{name}": value for name, value in condition.items()}
 
 
 def _here(reach: Reach, held: Sequence[Bound]) -> Q:

@@ -237,6 +237,8 @@ class BackupPart(CarriesError, Stateful):
             ),
             models.Index(fields=("-created_at", "-id", "source", "state"), name="part_newest"),
             models.Index(fields=("finished_at",), name="part_ended"),
+            # Asked of each backup: does it lie in that repository? Without it SQLite looks through the repository.
+            models.Index(fields=("backup", "repository"), name="part_place_of_backup"),
         )
         constraints = (
             models.UniqueConstraint(fields=("backup", "source"), name="one_part_per_source_in_a_backup"),
