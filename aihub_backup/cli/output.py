@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TextIO
 
+from aihub_backup.core.letters import unseen
+
 RED, GREEN, YELLOW, BOLD, DIM = "31", "32", "33", "1", "2"
 
 
@@ -46,11 +48,16 @@ def complain(text: str) -> None:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell; numbers to the right."""
-    cells = [list(headings), *([str(cell) for cell in row] for row in rows)]
+    cells = [list(headings), *([visible(str(cell)) for cell in row] for row in rows)]
     widths = [max(width(row[column]) for row in cells) for column in range(len(headings))]
     return "\n".join(
         "  ".join(_aligned(cell, w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells
     )
+
+
+def visible(text: str) -> str:
+    """Text that moves no cursor, changes no colour and turns no direction: what nobody sees is written as an escape."""
+    return "".join(repr(letter)[1:-1] if unseen(letter) else letter for letter in text)
 
 
 def width(text: str) -> int:

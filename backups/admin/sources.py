@@ -76,6 +76,9 @@ def _what_a_pause_means(row: Source) -> str:
     return told % {"name": row}
 
 
+JUDGED_BEFORE = "verdicts"  # of the request
+
+
 class StandingFilter(admin.SimpleListFilter):
     """By verdict: it is judged anew for every source, because it changes with time alone."""
 
@@ -92,6 +95,7 @@ class StandingFilter(admin.SimpleListFilter):
             return queryset
         judged = queryset.select_related(None).only(*protection.JUDGED).prefetch_related("policy")
         found = protection.evaluate(list(judged))
+        vars(request)[JUDGED_BEFORE] = found  # the page shows some of them: they are not judged twice
         return queryset.filter(pk__in=[key for key, verdict in found.items() if verdict.standing == self.value()])
 
 
@@ -181,7 +185,8 @@ class SourceAdmin(KindAdmin):
 
     def prepared(self, request: HttpRequest, rows: list[Source]) -> list[Source]:
         """With verdicts and strips."""
-        verdicts, days = protection.evaluate(rows), strips.strips(rows)
+        verdicts = vars(request).get(JUDGED_BEFORE) or protection.evaluate(rows)
+        days = strips.strips(rows)
         for row in rows:
             vars(row).update(verdict=verdicts[row.pk], strip=days[row.pk])
         return rows

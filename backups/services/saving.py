@@ -9,6 +9,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, models
 
 from aihub_backup.core.failures import Invalid, Refused
+from aihub_backup.core.letters import unseen
 
 _UNCHECKED = ("secrets", "state")  # sealed, and moved by move_to alone
 
@@ -18,14 +19,21 @@ def checked(row: models.Model, *, besides: Iterable[str] = ()) -> None:
 
     `besides` are fields that the caller fills in later.
     """
-    if getattr(row, "name", "") in (".", ".."):
-        sentence = "“.” and “..” lead elsewhere in a path; choose another name."
+    if sentence := _name_error(str(getattr(row, "name", ""))):
         raise Invalid(f"The {row._meta.verbose_name} is not valid. name: {sentence}", errors={"name": sentence})
     names = {field.name for field in row._meta.get_fields()}
     try:
         row.full_clean(exclude=names & {*_UNCHECKED, *besides})
     except ValidationError as error:
         raise _refusal(row, error) from None
+
+
+def _name_error(name: str) -> str:
+    if name in (".", ".."):
+        return "“.” and “..” lead elsewhere in a path; choose another name."
+    if any(unseen(letter) for letter in name):  # a terminal would obey them, and a reader be deceived
+        return "This holds characters that nobody sees; leave them out."
+    return ""
 
 
 def write(row: models.Model, changed: Iterable[str] | None = None) -> None:

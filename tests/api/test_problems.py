@@ -22,6 +22,7 @@ POLICY = {"name": "gold"}
         (b"{", "not valid JSON"),
         (b'{"name": }', "not valid JSON"),
         (b'{"name": "x", "name": "y"}', "given twice"),
+        (b"{" + b'"m": 0, ' * 50_000 + b'"x": 1}', "'m' is given twice"),
         (b'{"name": NaN}', "NaN is not JSON"),
         (b'{"name": "\\ud800"}', "surrogate"),
         (b'{"name": "a\\u0000b"}', "NUL"),

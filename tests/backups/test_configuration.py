@@ -241,6 +241,20 @@ def test_a_name_leads_nowhere_else(source: Source, by: Actor, name: str) -> None
     assert "lead elsewhere in a path" in refusal.value.message
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "zero\u200bwidth", "turned\u202earound"])
+def test_a_name_hides_nothing(source: Source, by: Actor, name: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        sources.update(source, by=by, name=name)
+
+    assert "characters that nobody sees" in refusal.value.errors["name"]
+
+
+def test_a_name_may_be_in_any_writing(source: Source, by: Actor) -> None:
+    renamed = sources.update(source, by=by, name="数据库\u3000“prod” é")
+
+    assert renamed.name == "数据库\u3000“prod” é"
+
+
 def test_a_source_does_not_hold_its_own_backups(repository: Repository, by: Actor, tmp_path: Path) -> None:
     options = {"paths": [str(tmp_path)]}
     with pytest.raises(Refused, match="where its own backups are kept") as refusal:

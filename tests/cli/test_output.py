@@ -28,6 +28,10 @@ def test_it_lines_columns_up_with_numbers_to_the_right_and_wide_letters_counted(
     )
 
 
+def test_it_lets_no_name_colour_the_terminal_or_fake_a_row() -> None:
+    assert output.table(("name",), [("a\x1b[31mb\nc\u202e",)]) == "name\na\\x1b[31mb\\nc\\u202e"
+
+
 def test_it_has_no_rate_without_time() -> None:
     assert (output.rate(100, 0), output.rate(3_000_000, 2)) == ("-", "1.5 MB/s")
 

@@ -1,0 +1,12 @@
+"""What of a text a person sees."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, marks of direction, halves of pairs, separators of lines
+
+
+def unseen(letter: str) -> bool:
+    """Does it show nothing itself, and change how what stands beside it is shown?"""
+    return unicodedata.category(letter) in _UNSEEN
