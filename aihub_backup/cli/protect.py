@@ -9,9 +9,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import IO, Any
 
-from aihub_backup.cli import console, kinds, output, waiting
+from aihub_backup.cli import console, kinds, output, tending, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, pair, verb
 from aihub_backup.provisioning import kits
@@ -64,8 +65,12 @@ def source(words: Sequence[str]) -> int:
     own.add_argument("--repository", metavar="NAME", help="where to (default: where it is, else the only one)")
     kinds.add_verb(verbs)
     verb(verbs, "list", "all sources")
-    deeds = {"add": _add_source, "console": _protect_console, "kinds": _kinds_of_sources, "list": _list_sources}
-    return _do(parser, words, deeds)
+    tending.add_verbs(verbs)
+    return _do(parser, words, {
+        "add": _add_source, "console": _protect_console, "kinds": _kinds_of_sources, "list": _list_sources,
+        "test": tending.test, "change": partial(tending.change, values=_values), "pause": tending.pause,
+        "resume": tending.resume,
+    })  # fmt: skip
 
 
 def _noun(name: str) -> tuple[argparse.ArgumentParser, Any]:
