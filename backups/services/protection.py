@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from backups.models import OwnProtection, PartState, Policy, Repository, RepositoryState, Source
 from backups.services import evidence, objectives
-from backups.services.evidence import Check, Failed, Point
+from backups.services.evidence import Check, Point
 
 
 class Standing(TextChoices):
@@ -132,7 +132,7 @@ def _verdict(
     source: Source,
     point: Point | None,
     checked: Check | None,
-    failure: Failed | None,
+    failure: str | None,
     rpo: timedelta,
     now: datetime,
 ) -> Verdict:
@@ -267,5 +267,5 @@ def _which_keys(repository: Repository) -> str:
     return told % {"name": repository.name}
 
 
-def _failed(failure: Failed) -> str:
-    return _("The last run failed: %(why)s") % {"why": failure.why or PartState.FAILED.label}
+def _failed(why: str) -> str:
+    return _("The last run failed: %(why)s") % {"why": why or PartState.FAILED.label}
