@@ -47,6 +47,9 @@ def main(words: Sequence[str]) -> int:
         return Exit.OK
     quick = "--quick" in words
     chosen = [word for word in words if word != "--quick"]
+    if missing := [word for word in chosen if word.startswith("tests") and not (ROOT / _file(word)).exists()]:
+        output.complain(f"there is no {_file(missing[0])}; nothing was checked.")
+        return Exit.USAGE
     with tempfile.TemporaryDirectory(prefix="aihub-checks-") as home:
         checks = [*_style(), *([] if quick else _thorough(home))]
         checks += [] if quick or _partial(chosen) else [_on_servers(chosen)]
@@ -109,9 +112,14 @@ def _on_servers(words: Sequence[str]) -> Check:
 def _pytest(quick: bool, words: Sequence[str]) -> Check:
     if quick:
         return Check("tests", ("-m", "pytest", "-m", "not slow", *_parallel(words), *words))
-    # Part of the tests covers part of the lines: the threshold is for all of them.
-    limit = () if _partial(words) else (f"--cov-fail-under={LEAST_COVERAGE}",)
-    return Check("tests", ("-m", "pytest", *_parallel(words), "--cov", "--cov-report=term", *limit, *words))
+    # Part of the tests covers part of the lines: that says nothing of the whole.
+    coverage = () if _partial(words) else ("--cov", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}")
+    return Check("tests", ("-m", "pytest", *_parallel(words), *coverage, *words))
+
+
+def _file(word: str) -> str:
+    """Of “tests/a.py::test_b”."""
+    return word.partition("::")[0]
 
 
 def _parallel(words: Sequence[str]) -> tuple[str, ...]:

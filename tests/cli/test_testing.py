@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aihub_backup.cli import testing
+from aihub_backup.cli.exits import Exit
 from aihub_backup.cli.testing import Check
 
 
@@ -45,7 +46,14 @@ def test_it_asks_for_the_coverage_of_all_tests_only() -> None:
     whole, part, chosen = (testing._pytest(False, words).words for words in ([], ["-k", "x"], ["tests/cli"]))
 
     assert "--cov-fail-under=90" in whole
-    assert not any("fail-under" in word for word in (*part, *chosen))
+    assert not any("--cov" in word for word in (*part, *chosen))
+
+
+def test_it_names_a_path_that_is_not_there_before_it_checks_anything(capfd: pytest.CaptureFixture[str]) -> None:
+    code = testing.main(["tests/cli/test_gone.py::test_it", "-x"])
+
+    told = capfd.readouterr().err
+    assert (code, "there is no tests/cli/test_gone.py" in told, "==>" in told) == (Exit.USAGE, True, False)
 
 
 def test_it_leaves_out_what_takes_long_when_asked_to_be_quick() -> None:
