@@ -132,7 +132,7 @@ class HoldBackup(Body):
 class DeleteQuery(Query):
     """Why."""
 
-    reason = serializers.CharField(max_length=LONGEST_REASON, default="", allow_blank=True)
+    reason = Text(max_length=LONGEST_REASON, default="", allow_blank=True)
 
 
 class BackupQuery(Scrolled):
@@ -149,7 +149,7 @@ class BackupQuery(Scrolled):
     created_before = Moment(required=False)
     verified = serializers.BooleanField(required=False, help_text="Every part has passed a check.")
     restorable = serializers.BooleanField(required=False)
-    q = serializers.CharField(required=False, max_length=200, help_text="Part of the label or of a source's name.")
+    q = Text(required=False, max_length=200, help_text="Part of the label or of a source's name.")
     ordering = Choice(choices=["-created_at", "created_at"], default="-created_at")
     fields = Words(required=False, help_text="Only these members of each row.")  # type: ignore[assignment]  # as above
 
@@ -167,8 +167,8 @@ class ContentsQuery(Query):
 
     path = serializers.CharField(default="/", max_length=65_535, trim_whitespace=False, help_text="A directory.")
     depth = serializers.IntegerField(min_value=0, max_value=1000, default=1, help_text="0: everything below.")
-    q = serializers.CharField(required=False, max_length=500, help_text="A pattern (*, ?, **), or part of a name.")
-    part = serializers.CharField(required=False, max_length=100, help_text="The source, when there are several.")
+    q = Text(required=False, max_length=500, help_text="A pattern (*, ?, **), or part of a name.")
+    part = Text(required=False, max_length=100, help_text="The source, when there are several.")
     cursor = serializers.CharField(default="")
     page_size = serializers.IntegerField(min_value=1, max_value=500, default=200)
 
@@ -177,7 +177,7 @@ class DiffQuery(Query):
     """With what to compare."""
 
     against = Named(BACKUP, "backups.browse_backup")
-    part = serializers.CharField(required=False, max_length=100, help_text="The source, when there are several.")
+    part = Text(required=False, max_length=100, help_text="The source, when there are several.")
     limit = serializers.IntegerField(min_value=1, max_value=5000, default=1000)
 
 
@@ -191,7 +191,7 @@ class LogQuery(Scrolled):
 class ConfiguredQuery(Paged):
     """Which of them."""
 
-    q = serializers.CharField(required=False, max_length=200, help_text="Part of the name.")
+    q = Text(required=False, max_length=200, help_text="Part of the name.")
 
 
 class SourceQuery(ConfiguredQuery):

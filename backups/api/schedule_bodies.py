@@ -85,5 +85,5 @@ class ScheduleQuery(ConfiguredQuery):
 class DeleteScheduleQuery(Query):
     """Why, and whether it may be the last one."""
 
-    reason = serializers.CharField(max_length=LONGEST_REASON, default="", allow_blank=True)
+    reason = Text(max_length=LONGEST_REASON, default="", allow_blank=True)
     confirm = serializers.BooleanField(default=False, help_text="Also when nothing else backs its sources up.")

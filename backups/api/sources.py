@@ -70,7 +70,7 @@ class OneSource(_Sources):
 
     @operation(
         "source_change", needs="backups.change_source", body=bodies.ChangeSource, answers={200: shapes.SourceShape},
-        problems=(404, 409, 412), summary="Change a source", tag="sources",
+        problems=(404, 409, 412, 422), summary="Change a source", tag="sources",
     )  # fmt: skip
     def patch(self, _request: Request, reference: str) -> Response:
         """Members that are left out stay. If-Match guards against a lost change. With other options it is tested:

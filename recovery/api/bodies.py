@@ -72,7 +72,7 @@ class Reason(Body):
 class CancelQuery(Query):
     """Why."""
 
-    reason = serializers.CharField(max_length=LONGEST_REASON, default="", allow_blank=True)
+    reason = Text(max_length=LONGEST_REASON, default="", allow_blank=True)
 
 
 class RecoveryQuery(Scrolled):
@@ -86,7 +86,7 @@ class RecoveryQuery(Scrolled):
     environment = Named(ENVIRONMENT, required=False)
     created_after = Moment(required=False)
     created_before = Moment(required=False)
-    q = serializers.CharField(required=False, max_length=200, help_text="Part of the target or the reason.")
+    q = Text(required=False, max_length=200, help_text="Part of the target or the reason.")
     ordering = Choice(choices=["-created_at", "created_at"], default="-created_at")
     fields = Words(required=False, help_text="Only these members of each row.")  # type: ignore[assignment]  # as above
 

@@ -64,6 +64,12 @@ def test_it_names_an_unknown_member_and_the_one_that_was_meant(call: Caller) -> 
     assert "Did you mean “keep_weekly”?" in answer["detail"]
 
 
+def test_spaces_around_a_text_count(call: Caller) -> None:
+    answer = call.post("/policies", {"name": "gold" + " " * 200})
+
+    assert (answer.status, answer.pointers) == (400, ["/name"])
+
+
 def test_it_reports_every_wrong_member_at_once(call: Caller) -> None:
     answer = call.post("/policies", {"keep_last": -1, "keep_daily": "7", "nonsense": 1})
 

@@ -96,12 +96,14 @@ class Scrolled(Query):
 
 
 class Text(serializers.CharField):
-    """A text; a number is not one."""
+    """A text; a number is not one. Its length is that of what was sent, with the spaces around it."""
 
     def to_internal_value(self, data: Any) -> str:
         """The text, stripped."""
         if not isinstance(data, str):
             self.fail("invalid")
+        if self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
         return super().to_internal_value(data)
 
 
