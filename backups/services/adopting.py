@@ -29,7 +29,7 @@ from aihub_backup.core.models.job import ACTIVE
 from aihub_backup.core.redaction import remember as mask
 from backups import engine
 from backups.models import Repository, RepositoryState, Storage
-from backups.services import opening, placing, repositories, saving
+from backups.services import opening, placing, repositories, saving, untold
 from backups.services.adopted import Rows
 from backups.services.running import perform
 
@@ -237,6 +237,8 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
         repository.refresh_from_db(from_queryset=Repository.objects.select_for_update())
         if take_over and repository.state == RepositoryState.TAKEN_OVER:
             repository.move_to(RepositoryState.OK)
+        if take_over:
+            untold.tell_again(repository)
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)
         return _reading(repository)
 

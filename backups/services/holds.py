@@ -5,19 +5,14 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils.translation import gettext_lazy
 
-from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, record
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
 from backups.models import Backup, BackupPart
-from backups.models.backup import ACTIVE, STORED
-from backups.services import opening, repositories
+from backups.services import opening, repositories, untold
 from backups.services.failing import columns
 from backups.services.running import perform
-
-JOB = "backup-hold"
-QUEUE = "control"
 
 
 def note(backup: Backup) -> None:
@@ -25,10 +20,11 @@ def note(backup: Backup) -> None:
 
     Refused (taken-over) where another console, which does not know our rows, would not keep it.
     """
-    parts = backup.parts.filter(state__in=STORED | ACTIVE).select_related("repository__storage__node").order_by("pk")
-    for part in {part.repository_id: part for part in parts}.values():
+    parts = backup.parts.filter(state__in=untold.HOLDING).select_related("repository__storage__node").order_by("pk")
+    one_each = {part.repository_id: part for part in parts}.values()
+    for part in one_each:
         repositories.must_be_ours(part.repository)
-        jobs.enqueue(JOB, target_id=part.pk, queue=QUEUE, node=part.repository.node)
+    untold.tell(one_each)
 
 
 class HoldHandler(Handler):

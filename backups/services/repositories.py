@@ -21,7 +21,7 @@ from backups.engine.codec import LEVELS
 from backups.engine.codec import Codec as EngineCodec
 from backups.models import OwnProtection, Repository, RepositoryState, Source, Storage
 from backups.models.repository import Codec
-from backups.services import opening, placing, saving, storages
+from backups.services import opening, placing, saving, storages, untold
 from backups.services.recovery_kits import RecoveryKit
 from backups.services.running import perform
 
@@ -181,12 +181,14 @@ def remember(repository: Repository, leaves: Iterable[str]) -> None:
 def accept_history(repository: Repository, *, reason: str, by: Actor) -> Repository:
     """An operator has looked at a tampered repository: what its log says now is the truth from here on.
 
-    Everything remembered about it before is forgotten on every host, because the caches begin anew.
+    Everything remembered about it before is forgotten on every host, because the caches begin anew. What its log was
+    not told meanwhile it is told now: the holds.
     """
     if repository.state != RepositoryState.TAMPERED:
         raise Refused(f"The repository “{repository}” is {repository.get_state_display()}; nothing is to be accepted.")
     with transaction.atomic():
         repository.move_to(RepositoryState.OK, anchors=[], era=F("era") + 1)
+        untold.tell_again(repository)
         record("repository.history.accept", repository, by=by, reason=reason)
     return repository
 
