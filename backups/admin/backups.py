@@ -29,7 +29,7 @@ from backups.admin.looking import LookingAdmin, progress_of
 from backups.models import Backup, BackupPart, BackupState, Source, Trigger, Verification, VerificationState
 from backups.models.backup import BACKUP_STORED, STORED
 from backups.models.verification import VERIFICATION_ACTIVE
-from backups.services import backups, verifications
+from backups.services import backups, holds, verifications
 
 LEVEL = 2  # of a verification that is asked for by a button
 VERIFY = "backups.verify_backup"
@@ -58,7 +58,13 @@ def _hold(ask: Ask) -> str:
         raise Invalid(_("Say until when it is held (until): a day such as 2030-12-31."))
     until = datetime.combine(day, time(23, 59), tzinfo=timezone.get_current_timezone())
     backups.hold(ask.row, until=until, by=ask.by, reason=ask.given.get("reason", ""))
-    return _("Nobody can delete it, and retention passes it by, until %(day)s.") % {"day": day.isoformat()}
+    told = _("Nobody can delete it, and retention passes it by, until %(day)s.") % {"day": day.isoformat()}
+    return " ".join([told, *(_not_there(name) for name in holds.cannot_be_told(ask.row))])
+
+
+def _not_there(repository: str) -> str:
+    told = _("“%(repository)s” cannot be told: another console has taken it over and may delete what lies there.")
+    return told % {"repository": repository}
 
 
 def _release(ask: Ask) -> str:

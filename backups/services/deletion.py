@@ -110,8 +110,9 @@ def _must_be_deletable(backup: Backup, parts: Sequence[BackupPart]) -> None:
     _refuse_used(parts)
     for part in parts:
         _refuse_immutable(part)
-        if part.state in STORED:
-            repositories.must_take(part.repository)
+    for part in parts:
+        _refuse_unwritable(part, several=len({one.repository_id for one in parts}) > 1)
+    for part in parts:
         _refuse_last(part)  # last: its cure is another backup, which such a repository would not take
 
 
@@ -135,6 +136,23 @@ def _refuse_used(parts: Sequence[BackupPart]) -> None:
         raise Refused(_("This backup is being verified; wait for the end or cancel the check."), code="in-use")
     if words := users.sentence(parts):
         raise Refused(words, code="in-use")
+
+
+def _refuse_unwritable(part: BackupPart, *, several: bool) -> None:
+    """Of a set in several repositories none of the others forgets its part: half a set is no recovery point."""
+    if part.state not in STORED:
+        return
+    try:
+        repositories.must_take(part.repository)
+    except Refused as refusal:
+        if not several:
+            raise
+        told = _(
+            "The part of “%(source)s” lies in “%(repository)s”, so nothing of this backup is deleted, not even from the"
+            " other repositories."
+        )
+        words = told % {"source": part.source, "repository": part.repository}
+        raise Refused(f"{refusal.message} {words}", code=refusal.code, facts=refusal.facts) from None
 
 
 def _refuse_last(part: BackupPart) -> None:

@@ -6,10 +6,11 @@ from django.db import transaction
 from django.utils.translation import gettext_lazy
 
 from aihub_backup.core.audit import SYSTEM, record
-from aihub_backup.core.failures import Failure
+from aihub_backup.core.failures import Failure, Refused
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
-from backups.models import Backup, BackupPart
+from backups.models import Backup, BackupPart, RepositoryState
+from backups.models.backup import STORED
 from backups.services import opening, repositories, untold
 from backups.services.failing import columns
 from backups.services.running import perform
@@ -18,13 +19,41 @@ from backups.services.running import perform
 def note(backup: Backup) -> None:
     """In the transaction that changed the hold: one job for each repository that holds, or will hold, a part of it.
 
-    Refused (taken-over) where another console, which does not know our rows, would not keep it.
+    A repository that another console has taken over cannot be told; the backup's part there and the audit say so.
+    Refused (taken-over) where that goes for all of them: nobody would keep the hold.
     """
-    parts = backup.parts.filter(state__in=untold.HOLDING).select_related("repository__storage__node").order_by("pk")
-    one_each = {part.repository_id: part for part in parts}.values()
-    for part in one_each:
+    parts = _one_each(backup)
+    ours = [part for part in parts if part.repository.state != RepositoryState.TAKEN_OVER]
+    untold.tell(ours)
+    for part in parts:
+        if part not in ours:
+            _pass_over(part, alone=not ours)
+
+
+def cannot_be_told(backup: Backup) -> list[str]:
+    """Names of the repositories with parts of it whose log this console cannot tell of a hold."""
+    return [part.repository.name for part in _one_each(backup) if part.repository.state == RepositoryState.TAKEN_OVER]
+
+
+def _one_each(backup: Backup) -> list[BackupPart]:
+    """A part for each of the repositories."""
+    parts = backup.parts.filter(state__in=untold.HOLDING).select_related("backup", "repository__storage__node")
+    return list({part.repository_id: part for part in parts.order_by("pk")}.values())
+
+
+def _pass_over(part: BackupPart, *, alone: bool) -> None:
+    try:
         repositories.must_be_ours(part.repository)
-    untold.tell(one_each)
+    except Refused as refusal:
+        if alone:
+            raise
+        _not_told(part, refusal)
+
+
+def _not_told(part: BackupPart, failure: Failure) -> None:
+    if failure.code == "taken-over":  # the other console may delete what we hold: that has to be seen
+        BackupPart.objects.filter(pk=part.pk, state__in=STORED).update(**columns(failure))
+    record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
 
 
 class HoldHandler(Handler):
@@ -49,10 +78,8 @@ class HoldHandler(Handler):
     def failed(self, job: Job, failure: Failure) -> None:
         """The hold stands in our rows; only a console without them would not know of it."""
         part = _of(job)
-        if failure.code == "taken-over":  # the other console may delete what we hold: that has to be seen
-            BackupPart.objects.filter(pk=part.pk).update(**columns(failure))
         repositories.learn(part.repository, failure)
-        record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
+        _not_told(part, failure)
 
 
 def _of(job: Job) -> BackupPart:
