@@ -131,6 +131,11 @@ def file_systems() -> dict[int, str]:
     return found
 
 
+def proc_devices() -> frozenset[int]:
+    """The device numbers of the mounted proc file systems; a bind mount of something in one bears its number too."""
+    return frozenset(device for device, kind in file_systems().items() if kind == "proc")
+
+
 def file_system_of(path: bytes) -> str:
     """The type of the file system an absolute path without symbolic links lies on; "" unknown."""
     best, found = b"", ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -33,8 +34,12 @@ class Reserved:
         """Is it one of them, or inside one? OSError when there is no such path."""
         if not self:
             return False
-        ways = accumulate(path.split(b"/"), lambda above, name: above + b"/" + name)
-        return any(self.holds(way, disk.lstat(way)) for way in ways)
+        return any(self.holds(way, disk.lstat(way)) for way in ways(path))
+
+
+def ways(path: bytes) -> Iterator[bytes]:
+    """The path and all that is above it, from the top on."""
+    return accumulate(path.split(b"/"), lambda above, name: above + b"/" + name)
 
 
 NOTHING = Reserved()

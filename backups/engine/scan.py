@@ -3,7 +3,7 @@
 Entries carry absolute paths without the leading slash. The directories above the roots are entries too, so that a
 restore brings back their owners and modes. Symbolic links are never followed: those above a root are resolved before
 the scan, and a root that is itself a link is stored as a link and reported, as restic and Borg do. Sockets are
-skipped and reported. Pseudo file systems (proc, sysfs, cgroup …) are entered only where a root says so.
+skipped and reported. Pseudo file systems (sysfs, cgroup …) are entered only where a root says so, and proc never.
 
 Memory is the names of the directories from the root down to the present one; nothing is kept about what has passed.
 """
@@ -21,7 +21,7 @@ from backups.engine.disk import LONGEST_PATH, DiskTree, Owners, Report, printabl
 from backups.engine.entry import Entry, ItemError, Kind, Notes
 from backups.engine.errors import SourceError
 from backups.engine.patterns import Excludes, Pattern
-from backups.engine.reserved import NOTHING, Reserved
+from backups.engine.reserved import NOTHING, Reserved, ways
 
 RACY_NS = 2_000_000_000  # what changed this shortly before the scan may change again within the same clock tick
 CACHE_TAG, CACHE_SIGNATURE = b"CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55"
@@ -30,6 +30,7 @@ PSEUDO = frozenset(
      "fuse.gvfsd-fuse", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs",
      "sysfs", "tracefs")
 )  # fmt: skip
+PROC = "It is on a proc file system, which shows processes and the secrets they were given, and holds no data."
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
@@ -70,17 +71,18 @@ def scan(
     """The entries of all roots and of the directories above them; overlapping roots come once.
 
     roots are absolute; tree is the directory that stands for "/". Raises SourceError at once for a root that is
-    missing, unreadable or reserved, InvalidPattern for a bad pattern; everything else goes to report.
+    missing, unreadable, reserved or on a proc file system, InvalidPattern for a bad pattern; everything else goes to
+    report.
     """
     scope = Scope(Excludes(excludes), one_file_system, exclude_caches, reserved)
     return _Walk(tree, _plan(examine(roots, report, tree, reserved)), scope, report).entries()
 
 
 def examine(roots: Sequence[bytes], report: Report, tree: bytes = b"/", reserved: Reserved = NOTHING) -> list[bytes]:
-    """resolve() the roots and look at each: SourceError when one is missing, unreadable or reserved."""
-    disk = DiskTree(tree)
+    """resolve() the roots and look at each: SourceError when one is missing, unreadable, reserved or on proc."""
+    disk, proc = DiskTree(tree), kernel.proc_devices()
     try:
-        return [_checked(disk, root, report, reserved) for root in resolve(roots, tree)]
+        return [_checked(disk, root, report, reserved, proc) for root in resolve(roots, tree)]
     finally:
         disk.close()
 
@@ -101,17 +103,28 @@ def _resolved(root: bytes, top: bytes) -> bytes:
         return body.strip(b"/")
     parent, _, name = body.rpartition(b"/")
     whole = name in (b"", b".", b"..")
-    found = os.path.realpath(top + (body if whole else parent) + b"/")
+    found = _followed(top + (body if whole else parent) + b"/")
     found = found if whole else found.rstrip(b"/") + b"/" + name
     if not (found + b"/").startswith(top + b"/"):
         raise SourceError(f"{printable(root)} leads out of {printable(top)}.")
     return found[len(top) :].strip(b"/")
 
 
-def _checked(disk: DiskTree, root: bytes, report: Report, reserved: Reserved) -> bytes:
+def _followed(path: bytes) -> bytes:
+    """The path with its links resolved; SourceError when one of them keeps from us where it leads (/proc/1/root)."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        where = printable(os.fsencode(error.filename or path))
+        raise SourceError(f"{where} cannot be looked into ({error.strerror}). Name what it leads to.") from None
+
+
+def _checked(disk: DiskTree, root: bytes, report: Report, reserved: Reserved, proc: frozenset[int]) -> bytes:
     """The root again, or SourceError when there is nothing to read."""
     try:
         st = disk.lstat(root)
+        if any(disk.lstat(way).st_dev in proc for way in ways(root)):
+            raise SourceError(f"/{printable(root)} is not read. {PROC} Name another path.")
         if reserved.reaches(disk, root):
             raise SourceError(f"/{printable(root)} is not read. {reserved.why} Name another path.")
         if stat.S_ISDIR(st.st_mode):
@@ -174,7 +187,7 @@ class _Walk:
     def __init__(self, tree: bytes, plan: _Plan, scope: Scope, report: Report) -> None:
         self._tree, self._plan, self._scope, self._report = tree, plan, scope, report
         self._racy_from = time.time_ns() - RACY_NS
-        self._owners, self._mounts = Owners(), kernel.file_systems()
+        self._owners, self._mounts, self._proc = Owners(), kernel.file_systems(), kernel.proc_devices()
         self._frames: list[_Frame] = []
 
     def entries(self) -> Iterator[Entry]:
@@ -219,6 +232,9 @@ class _Walk:
             if reserved and reserved.holds(path, st):
                 self._tell(path, f"It is left out. {reserved.why}", "warning")
                 continue
+            if st.st_dev in self._proc and (below or kind is not Kind.DIRECTORY):  # a mount nobody named stays, empty
+                self._tell(path, f"It is left out. {PROC}", "warning")
+                continue
             entry = self._entry_of(path, st, kind)
             if entry is not None:
                 yield entry
@@ -229,6 +245,8 @@ class _Walk:
     def _descend(self, frame: _Frame, path: bytes, device: int, below: _Plan | None, whole: bool) -> None:
         """Put the directory's frame on top, unless nothing in it is wanted."""
         named = below is not None and below.root
+        if device in self._proc:
+            return
         if device != frame.device and not named:
             whole = whole and not self._scope.one_file_system and self._mounts.get(device) not in PSEUDO
         if whole or below is not None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Denied, Invalid, Refused
 from backups.models import OwnProtection, Repository, Schedule, Source
-from backups.services import loops, own_database, own_places, placing
+from backups.services import loops, own_database, own_places, placing, ways
 
 ON_THE_HOST = "cli"  # the kind of an actor who typed the command on the console's machine
 
@@ -67,11 +67,14 @@ def must_not_be_read(sources: Iterable[Source], *, by: Actor | None = None) -> N
 
 def must_not_hold_console(source: Source) -> None:
     """Refused when it would read what opens the console's secrets, under whatever name, past all that is said here.
+    Invalid when nobody can say, because a link on the way keeps where it leads.
 
     What another host has is judged there, by its worker.
     """
     if source.holds_console or not placing.here(source.node):
         return
+    ways.must_be_open(source)
+    ways.must_not_lead_into_processes(source)
     if own_database.is_on_server(source):
         told = _(
             "The source “%(source)s” is the database of this console, with which every secret of this console can be"

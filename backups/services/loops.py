@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from aihub_backup.core.failures import Refused
 from aihub_backup.core.options import OptionsError
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Repository, RepositoryState, Source, Storage
-from backups.strategies.base import is_same
+from backups.strategies.base import followed, is_same
 
 
 def refuse(source: Source, repository: Repository | None) -> None:
@@ -43,10 +43,14 @@ def covers(source: Source, place: Path, *, directory: bool = True) -> bool:
 
 def begins_in(source: Source, place: Path) -> bool:
     """Does it name this place of its host, or something inside it, under whatever name?"""
-    options = _options(source)
-    roots = [] if options is None else STRATEGIES.load(source.kind).roots(options)
-    found = [Path(os.path.realpath(root)) for root in roots]
+    found = [followed(root) for root in roots(source)]
     return any(is_same(above, place) for root in found for above in (root, *root.parents))
+
+
+def roots(source: Source) -> Sequence[Path]:
+    """The paths of its host that it names."""
+    options = _options(source)
+    return [] if options is None else STRATEGIES.load(source.kind).roots(options)
 
 
 def _options(source: Source) -> Any:

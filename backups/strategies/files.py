@@ -15,7 +15,7 @@ from backups.engine.entry import Entry
 from backups.engine.errors import InvalidPattern, SourceError
 from backups.engine.patterns import Excludes
 from backups.engine.scan import examine, scan
-from backups.strategies.base import Strategy, is_same
+from backups.strategies.base import Strategy, followed, is_same
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Files(Strategy[FilesOptions]):
 
     @classmethod
     def covers(cls, options: FilesOptions, place: Path, *, directory: bool = True) -> bool:
-        excludes, found = Excludes(options.exclude), Path(os.path.realpath(place))
+        excludes, found = Excludes(options.exclude), followed(place)
         return any(_comes_to(root, found, directory, excludes) for root in cls.roots(options))
 
     @property
@@ -136,7 +136,7 @@ def _comes_to(root: Path, place: Path, directory: bool, excludes: Excludes) -> b
 
     A root may be the place, or a directory above it, under another name (a bind mount, a hard link).
     """
-    top = Path(os.path.realpath(root))
+    top = followed(root)
     above = next((one for one in (place, *place.parents) if is_same(one, top)), None)
     if above is None:
         return False

@@ -23,7 +23,7 @@ from backups.engine.disk import DiskTree, Report, printable, reason
 from backups.engine.entry import Entry, ItemError, Kind, Notes
 from backups.engine.errors import SourceError
 from backups.engine.scan import examine, scan
-from backups.strategies.base import Finding, Strategy, is_same
+from backups.strategies.base import Finding, Strategy, followed, is_same
 from backups.strategies.files import is_text
 
 BLOCK = 65_536  # pages are rewritten in place, so equal blocks stay equal
@@ -59,7 +59,7 @@ class SQLite(Strategy[SQLiteOptions]):
 
     def __init__(self, options: SQLiteOptions, workdir: Path) -> None:
         super().__init__(options, workdir)
-        self._path = os.path.realpath(os.fsencode(options.path))  # the log lies beside the file, not beside a link
+        self._path = os.fsencode(followed(options.path))  # the log lies beside the file, not beside a link
         self._copy = os.fsencode(workdir) + b"/copy.sqlite3"
         self._seen: dict[str, Any] = {}
 
@@ -96,7 +96,7 @@ class SQLite(Strategy[SQLiteOptions]):
 
     @classmethod
     def covers(cls, options: SQLiteOptions, place: Path, *, directory: bool = True) -> bool:
-        return is_same(Path(os.path.realpath(options.path)), Path(os.path.realpath(place)))
+        return is_same(followed(options.path), followed(place))
 
     @classmethod
     def validate(cls, target: str, facts: Mapping[str, Any]) -> Sequence[Finding]:

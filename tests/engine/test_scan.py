@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -504,7 +505,85 @@ def test_it_does_not_enter_pseudo_file_systems(mounted: Path) -> None:
     subprocess.run(["mount", "-t", "proc", "none", mounted / "mount" / "inside"], check=True)
 
     assert Scanned(mounted).paths == [b"mount", b"mount/inside", b"x"]
-    assert b"self" in Scanned(mounted / "mount" / "inside").paths
+    with pytest.raises(SourceError, match="on a proc file system"):
+        Scanned(mounted / "mount" / "inside")
+
+
+PROC = "It is left out. It is on a proc file system, which shows processes and the secrets they were given"
+
+
+@pytest.mark.parametrize("root", ["/proc", "/proc/self/environ", "/proc/self/fd", f"/proc/{os.getpid()}/cwd"])
+def test_it_refuses_a_root_among_processes(root: str) -> None:
+    with pytest.raises(SourceError, match=r"is not read\. It is on a proc file system.* Name another path\."):
+        Scanned(Path(root))
+
+
+def test_it_refuses_a_root_behind_a_link_to_processes(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc/self")
+
+    with pytest.raises(SourceError, match="on a proc file system"):
+        Scanned(tmp_path, tmp_path / "link" / "environ")
+
+
+@needs_root
+@pytest.mark.root
+def test_it_reads_no_file_of_a_process_that_was_mounted_among_the_others(tmp_path: Path) -> None:
+    plant(tmp_path, "x", "y")
+    subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/environ", tmp_path / "x"], check=True)
+    try:
+        found = Scanned(tmp_path)
+        with pytest.raises(SourceError, match="on a proc file system"):
+            Scanned(tmp_path / "x")
+    finally:
+        subprocess.run(["umount", tmp_path / "x"], check=True)
+
+    assert found.paths == [b"y"]
+    severity, message = found.reported[b"x"]
+    assert severity == "warning" and message.startswith(PROC)
+
+
+@needs_root
+@pytest.mark.root
+def test_it_does_not_descend_where_processes_are_mounted_after_its_look(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = mounted / "mount" / "inside"
+    subprocess.run(["mount", "-t", "proc", "none", inside], check=True)
+    monkeypatch.setattr("backups.engine.scan.examine", lambda roots, *_: resolve(roots))
+
+    found = Scanned(mounted, inside / "self")
+
+    assert found.paths == [b"mount"]
+    assert found.reported[b"mount/inside"][1].startswith(PROC)
+
+
+def test_the_whole_tree_keeps_the_place_of_processes_and_nothing_in_it() -> None:
+    found = scan([b"/"], excludes=["/*/*", "!/proc/*"], report=lambda _: None)
+
+    below = [entry.path for entry in found if entry.path == b"proc" or entry.path.startswith(b"proc/")]
+
+    assert below == [b"proc"]
+
+
+def test_a_link_that_keeps_where_it_leads_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shut = os.fsencode(tmp_path / "shut")
+    os.symlink("/srv", shut)
+    shut_to_us(monkeypatch, shut)
+
+    with pytest.raises(SourceError, match=r"/shut cannot be looked into \(Permission denied\)"):
+        scan([shut + b"/etc"], report=lambda _: None)
+
+
+def shut_to_us(monkeypatch: pytest.MonkeyPatch, link: bytes) -> None:
+    """As /proc/1/root is to who is not root."""
+    read = os.readlink
+
+    def readlink(path: bytes, **more: int) -> bytes:
+        if path == link:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return read(path, **more)
+
+    monkeypatch.setattr(os, "readlink", readlink)
 
 
 # what is reserved
