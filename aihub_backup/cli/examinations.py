@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -223,9 +224,35 @@ def _kits() -> Iterator[Finding]:
         yield Finding("recovery kits", "ok", "proved, each of them")
 
 
+def _repositories() -> Iterator[Finding]:
+    """A repository that is not written any more: its backups fail, and what is held there may be deleted elsewhere."""
+    from backups.models import Repository, RepositoryState
+
+    barred = Repository.objects.filter(state__in=(RepositoryState.TAMPERED, RepositoryState.TAKEN_OVER))
+    rows = list(barred.select_related("storage").order_by("name"))
+    for row in rows:
+        told, cure = _BARRED[row.state]
+        words = cure.format(name=shlex.quote(row.name), storage=shlex.quote(row.storage.name), id=row.pk)
+        yield Finding("repositories", "fail", f"{told} “{row.name}”: nothing is backed up into it", words)
+    if not rows and Repository.objects.exists():
+        yield Finding("repositories", "ok", "none was taken over, none was changed from outside")
+
+
+_BARRED = {  # state → what happened to the repository, and the cure
+    "taken_over": (
+        "another console has taken over",
+        "go on there, or take it back: aihub repository adopt {name} --storage {storage} --take-over",
+    ),
+    "tampered": (
+        "somebody changed the history of",
+        "look at it, then “Accept the changed history” on its page, or"
+        " POST /api/v1/backup/repositories/{id}/accept-history",
+    ),
+}
+
 _LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "cache": _cache, "workers": _workers, "scheduler": _scheduler, "jobs": _jobs, "own database": _own,
-    "recovery kits": _kits,
+    "recovery kits": _kits, "repositories": _repositories,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 from aihub_backup.cli import console, kinds, output, tending, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, pair, verb
+from aihub_backup.core.failures import Refused
 from aihub_backup.provisioning import kits
 
 Deed = Callable[[argparse.Namespace], int]
@@ -235,8 +236,22 @@ def _prove(options: argparse.Namespace) -> int:
 
     found = lookup.find(Repository.objects.all(), options.name)
     repositories.prove_kit(found, _asked("Recovery code: "), by=console.actor())
-    output.say(f"the recovery code opens “{found}”; backups are accepted from now on.")
+    bar = _bar(found)
+    output.say(f"the recovery code opens “{found}”{'.' if bar else '; backups are accepted from now on.'}")
+    if bar:
+        output.complain(bar)
     return Exit.OK
+
+
+def _bar(repository: Any) -> str:
+    """What keeps backups out of it, whatever its kit; "" nothing."""
+    from backups.services import repositories
+
+    try:
+        repositories.must_be_writable(repository)
+    except Refused as refusal:
+        return refusal.message
+    return ""
 
 
 def _list_storages(options: argparse.Namespace) -> int:

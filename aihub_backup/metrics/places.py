@@ -1,22 +1,24 @@
-"""What is told of each storage."""
+"""What is told of each storage, and of each repository."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from django.db.models import Sum
 
+from aihub_backup.core.failures import Refused
 from aihub_backup.metrics.family import Family, Labels, gauge
-from backups.models import BackupPart, Storage
-from backups.services import placing
+from backups.models import BackupPart, Repository, Storage
+from backups.services import placing, repositories
 
 NAMES = ("storage", "site")
 
 
 def families() -> Iterator[Family]:
     """All of them."""
-    rows = list(Storage.objects.filter(enabled=True).select_related("site", "node"))
+    places = list(Storage.objects.select_related("site", "node", "repository"))
+    rows = [place for place in places if place.enabled]
     sums = BackupPart.objects.values_list("repository__storage").annotate(sum=Sum("stored_bytes")).order_by()
     used = {key: total or 0 for key, total in sums}  # what is forgotten frees no space yet, so every part counts
     yield gauge(
@@ -31,6 +33,24 @@ def families() -> Iterator[Family]:
         "aihub_storage_up", "The last test reached it", NAMES,
         ((_labels(row), float(not row.test_error)) for row in rows if row.tested_at),
     )  # fmt: skip
+    yield gauge(
+        "aihub_repository_writable", "Backups may go into it (0 = they are refused)", ("repository",),
+        (((row.name,), _writable(row)) for row in _in_use(places)),
+    )  # fmt: skip
+
+
+def _in_use(places: Iterable[Storage]) -> list[Repository]:
+    """The repositories in them; they came with them, and know them, so that none costs a query."""
+    found = [getattr(place, "repository", None) for place in places]
+    return [row for row in found if row is not None and row.state in repositories.IN_USE]
+
+
+def _writable(row: Repository) -> float:
+    try:
+        repositories.must_be_writable(row)
+    except Refused:
+        return 0.0
+    return 1.0
 
 
 def _capacity(storage: Storage, used: int) -> float:

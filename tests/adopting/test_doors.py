@@ -77,6 +77,24 @@ def test_the_terminal_tells_a_wrong_secret_apart(
     assert "no key slot that a passphrase opens" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("state", "bar"), [
+    ("ok", ""), ("tampered", "nothing is written to it"), ("taken_over", "Another console has taken the repository"),
+])  # fmt: skip
+def test_whoever_proves_a_kit_is_told_what_else_stands_in_the_way(
+    state: str, bar: str, repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Repository.objects.update(state=state)
+    code = repository.code  # type: ignore[attr-defined]
+    monkeypatch.setattr("sys.stdin", io.StringIO(code + "\n"))
+
+    done = parser.main(["repository", "prove", "main", "--home", str(settings.AIHUB_HOME)])
+
+    told = "".join(capsys.readouterr())
+    assert done == Exit.OK and "the recovery code opens “main”" in told
+    assert ("backups are accepted from now on" in told) == (not bar)
+    assert bar in told
+
+
 def test_a_person_in_the_console_adopts(client: Client, owner: User, lone: FirstConsole, storage: Storage) -> None:
     lost()
     client.force_login(owner)

@@ -108,6 +108,21 @@ def test_the_doctor_tells_whose_kit_nobody_has_proved(kit: RecoveryKit, by: Acto
     assert (waived.state, after.state) == ("warn", "ok")
 
 
+@pytest.mark.parametrize(("state", "cure"), [
+    ("taken_over", "aihub repository adopt main --storage disk --take-over"), ("tampered", "/accept-history"),
+])  # fmt: skip
+def test_the_doctor_tells_of_a_repository_that_is_not_written_any_more(
+    repository: Repository, state: str, cure: str
+) -> None:
+    (before,) = examinations._repositories()
+    Repository.objects.update(state=state)
+
+    (found,) = examinations._LOOKS["repositories"]()
+
+    assert (before.state, found.state) == ("ok", "fail")
+    assert "“main”: nothing is backed up into it" in found.text and cure in found.cure
+
+
 def test_a_schedule_of_everything_takes_it_where_there_is_nothing_else(
     own: OwnProtection, data: Path, by: Actor
 ) -> None:

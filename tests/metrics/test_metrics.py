@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Environment, Node
 from aihub_backup.metrics import sources as state_of_sources
 from aihub_backup.metrics.collector import StateCollector
-from backups.models import Backup, BackupPart, PartState, Repository, Source, Verification, VerificationState
+from backups.models import Backup, BackupPart, PartState, Repository, Source, Storage, Verification, VerificationState
 from backups.services import backups, policies, protection, restorable, schedules
 from disaster.models import DRConfig
 from tests.backups.conftest import by, data, repository, source, storage
@@ -114,6 +115,27 @@ def test_it_tells_of_a_source_and_its_runs(source: Source, by: Actor) -> None:
     assert value("aihub_source_consecutive_failures", **names) == 0
     assert value("aihub_storage_used_bytes", storage="disk", site="") == part.stored_bytes
     assert (value("aihub_storage_capacity_bytes", storage="disk", site="") or 0) > (part.stored_bytes or 0)
+
+
+@pytest.mark.parametrize("change", [
+    {"state": "taken_over"}, {"state": "tampered"}, {"kit_waived_at": None}, {"storage__enabled": False},
+])  # fmt: skip
+def test_it_tells_which_repository_takes_no_backups(repository: Repository, change: dict[str, Any]) -> None:
+    before = value("aihub_repository_writable", repository="main")
+    if "storage__enabled" in change:
+        Storage.objects.update(enabled=False)
+    else:
+        Repository.objects.update(**change)
+
+    after = value("aihub_repository_writable", repository="main")
+
+    assert (before, after) == (1, 0)
+
+
+def test_a_repository_that_is_given_up_is_not_told_of(repository: Repository) -> None:
+    Repository.objects.update(state="retired")
+
+    assert value("aihub_repository_writable", repository="main") is None
 
 
 def _run(names: dict[str, str], kind: str, status: str) -> list[tuple[str, str]]:
