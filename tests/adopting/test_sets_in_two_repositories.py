@@ -6,11 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Refused
-from aihub_backup.core.models import AuditEvent
+from aihub_backup.core.models import AuditEvent, User
 from backups.models import Backup, BackupPart, PartState, Policy, Repository, RepositoryState, Source
 from backups.services import backups, holds, repositories, sources, storages
 from tests.backups import stories
@@ -49,6 +51,16 @@ def test_it_is_held_where_it_can_be_told_and_says_where_it_cannot(pair: Backup, 
     assert event.facts["code"] == "taken-over" and "“main”" in event.facts["sentence"]
     errors = BackupPart.objects.values_list("repository__name", "error_code").order_by("repository__name")
     assert list(errors) == [("main", "taken-over"), ("second", "")]
+
+
+def test_the_page_says_where_it_cannot_be_told(pair: Backup, client: Client, owner: User) -> None:
+    client.force_login(owner)
+    given = {"confirmed": "yes", "reason": "audit", "until": f"{timezone.now() + 9 * TOMORROW:%Y-%m-%d}"}
+
+    answer = client.post(reverse("admin:backups_backup_do", args=[pair.pk, "hold"]), given, follow=True)
+
+    assert "“main” cannot be told: another console has taken it over" in answer.text
+    assert "“second” cannot" not in answer.text
 
 
 def test_it_is_held_nowhere_when_none_can_be_told(pair: Backup, by: Actor) -> None:
