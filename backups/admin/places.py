@@ -21,6 +21,7 @@ from backups.admin.adding import KindAdmin, settings_of
 from backups.admin.adopting import ADD, AdoptingAdmin, reads, stop
 from backups.admin.deeds import Ask, Deed, must_hold
 from backups.admin.wishes import RepositoryForm, StorageForm
+from backups.engine import keys
 from backups.kinds import STORAGES
 from backups.models import BackupPart, Repository, RepositoryState, Storage
 from backups.services import repositories, storages, usage
@@ -37,7 +38,7 @@ FOUND_OUT = {  # what a test of a storage finds out (engine.store.Capabilities)
     "free_bytes": gettext_lazy("Free space"),
     "free_objects": gettext_lazy("Room for so many objects"),
 }
-CODE_BY_HAND = "____-____-____-____-____-____-____-____"  # it is stored nowhere, so it cannot be printed again
+CODE_BY_HAND = keys.blank_recovery_code()  # it is stored nowhere, so it cannot be printed again
 
 
 class UsageColumns:

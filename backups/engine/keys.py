@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 import secrets as random
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,6 +82,11 @@ def new_keyfile() -> Secret:
 def new_recovery_code() -> str:
     """A fresh 256-bit code with a checksum, in groups of four letters for the printer."""
     return encode_recovery_code(os.urandom(32))
+
+
+def blank_recovery_code() -> str:
+    """Room for one to be written by hand: as many groups of as many letters."""
+    return re.sub(r"[^-]", "_", encode_recovery_code(bytes(32)))
 
 
 def encode_recovery_code(raw: bytes) -> str:

@@ -24,6 +24,9 @@ place and, from a checkout of AI Hub Backup, list what is there, then restore on
     AIHUB_RECOVERY_CODE='…' ./aihub engine list <directory>
     AIHUB_RECOVERY_CODE='…' ./aihub engine restore <directory> --snapshot <id> --target <new directory>
 
+Whole systems hold devices and programs that run with other rights: as root, add --privileges to `engine
+restore`.
+
 A bucket is written s3://BUCKET/PREFIX instead of a directory; AIHUB_S3_ENDPOINT, AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY in the environment say the rest.
 
@@ -33,7 +36,7 @@ this page. It needs Python and four packages: pip install cryptography zstandard
     AIHUB_RECOVERY_CODE='…' python3 rescue.py list <directory>
     AIHUB_RECOVERY_CODE='…' python3 rescue.py restore <directory> <id> <new directory>
 
-Whole systems hold devices and programs that run with other rights: as root, add --privileges.
+Run as root, rescue.py brings owners, devices and special rights back by itself.
 """)
 
 

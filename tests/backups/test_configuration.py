@@ -116,6 +116,7 @@ def test_the_kit_opens_the_repository_and_nothing_else_was_kept(storage: Storage
     assert (repository.state, repository.kit_settled) == (RepositoryState.OK, False)
     assert kit.repository_id in kit.text
     assert "rescue.py restore" in kit.text
+    assert "add --privileges to `engine\nrestore`" in kit.text and "Run as root, rescue.py brings" in kit.text
 
 
 def test_a_waived_kit_is_on_record(storage: Storage, by: Actor) -> None:
