@@ -39,7 +39,7 @@ def directory(path: Path) -> Path:
 
 # --- where we are ---------------------------------------------------------------------------------------------------
 
-AIHUB_HOME = directory(home.path())
+AIHUB_HOME = home.path()  # made below: whoever is refused before finds no half-made home
 
 _database_url = secret("AIHUB_DATABASE_URL")
 _broker_url = secret("AIHUB_BROKER_URL")
@@ -104,22 +104,29 @@ def _app_keys() -> keys.KeyRing:
     if not given and EMBEDDED and (AIHUB_APP_KEYS_PATH.exists() or file is None or not file.exists()):
         # Never beside an existing database: a new key could not open what the lost one had sealed.
         given = keys.read_or_make(AIHUB_APP_KEYS_PATH, keys.new_ring)
-    if not given and not EMBEDDED:
+    ring = _ring(given)
+    if not ring and not EMBEDDED:  # the ring, not the text: one of separators alone holds no key either
         raise ImproperlyConfigured(
             "AIHUB_APP_KEYS (or AIHUB_APP_KEYS_FILE) is not set; production needs it, and keeps it."
             f" {_HOW_TO_MAKE_A_RING}"
         )
-    try:
-        ring = keys.parse_ring(given)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"AIHUB_APP_KEYS: {error}.") from None
-    redaction.remember(part.partition(":")[2] for part in given.split(","))
     return ring
 
 
+def _ring(given: str) -> keys.KeyRing:
+    redaction.remember(part.partition(":")[2] for part in given.split(","))
+    try:
+        return keys.parse_ring(given)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"AIHUB_APP_KEYS: {error}.") from None
+
+
+if EMBEDDED:
+    directory(AIHUB_HOME)
 SECRET_KEY = _secret_key()
 SECRET_KEY_FALLBACKS = _fallbacks()
 AIHUB_APP_KEYS = _app_keys()
+directory(AIHUB_HOME)
 redaction.remember([SECRET_KEY, *SECRET_KEY_FALLBACKS])
 
 # --- Django ---------------------------------------------------------------------------------------------------------

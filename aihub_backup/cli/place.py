@@ -21,12 +21,19 @@ def settings(home: str | None = None) -> Any:
     return found
 
 
-def not_set_up(home: str | None = None) -> Path | None:
-    """The home when no console was ever started there; None otherwise. Makes nothing, unlike the settings."""
+def named(home: str | None = None) -> Path:
+    """The home that the command line, the environment or the `.env` file names; the variables of that file are in the
+    environment then. Makes nothing."""
     _name(home)
     with _complaining():
         homes.read_variables()
-        found = homes.path()
+        return homes.path()
+
+
+def not_set_up(home: str | None = None) -> Path | None:
+    """The home when no console was ever started there; None otherwise. Makes nothing, unlike the settings."""
+    found = named(home)
+    with _complaining():
         return None if homes.is_set_up(found) else found
 
 
@@ -68,11 +75,17 @@ def only_one(home: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def must_be_free(home: Path) -> None:
+    """CommandFailed while another `up` serves the home. Makes nothing; `only_one` decides who gets it."""
+    if process := owner(home):
+        raise _taken(home, str(process))
+
+
 def owner(home: Path) -> int | None:
     """The process that serves this home; None when none does."""
     try:
         descriptor = os.open(home / "up.lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,8 +100,11 @@ def _lock(descriptor: int, home: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        message = (
-            f"{home} is already served by another `aihub up` (process {owner}); stop that one or use another --home."
-        )
-        raise CommandFailed(message, Exit.CONFLICT) from None
+        raise _taken(home, os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown") from None
+
+
+def _taken(home: Path, process: str) -> CommandFailed:
+    return CommandFailed(
+        f"{home} is already served by another `aihub up` (process {process}); stop that one or use another --home.",
+        Exit.CONFLICT,
+    )

@@ -27,24 +27,34 @@ READY_WITHIN = 120.0  # seconds for the first answer of the web server before we
 def main(words: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT; exit code 0 then."""
     options = _parser().parse_args(words)
-    settings = place.settings(options.home)
+    home = place.named(options.home)  # whatever is refused before the settings are read leaves no home behind
     _refuse_open_http(options, os.environ.get("AIHUB_PUBLIC_URL", ""))
-    with place.only_one(settings.AIHUB_HOME), _listen(options.host, options.port) as listener:
-        site = stack.Site(
-            home=settings.AIHUB_HOME,
-            node=settings.AIHUB_NODE,
-            descriptor=listener.fileno(),
-            address=_address(options.host, listener),
-            drain=options.drain,
-            logs_to_files=options.logs == "files",
-        )
-        prepared = prepare(site, options.account)
-        account = prepared["account"]
-        if account and not options.json:
-            tell_account(account)
-        tell_provisions(prepared)
-        serve(site, lambda: announce(site, account, options.json))
+    place.must_be_free(home)
+    with _listen(options.host, options.port) as listener:
+        settings = place.settings(options.home)
+        with place.only_one(settings.AIHUB_HOME):
+            _run(_site(settings, options, listener), options)
     return Exit.OK
+
+
+def _site(settings: Any, options: argparse.Namespace, listener: socket.socket) -> stack.Site:
+    return stack.Site(
+        home=settings.AIHUB_HOME,
+        node=settings.AIHUB_NODE,
+        descriptor=listener.fileno(),
+        address=_address(options.host, listener),
+        drain=options.drain,
+        logs_to_files=options.logs == "files",
+    )
+
+
+def _run(site: stack.Site, options: argparse.Namespace) -> None:
+    prepared = prepare(site, options.account)
+    account = prepared["account"]
+    if account and not options.json:
+        tell_account(account)
+    tell_provisions(prepared)
+    serve(site, lambda: announce(site, account, options.json))
 
 
 def prepare(site: stack.Site, with_account: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
+from dotenv import load_dotenv
 from environs import Env, EnvError
 
 from aihub_backup.core import redaction
@@ -17,8 +18,9 @@ env = Env()
 
 
 def read_file(path: str | Path) -> None:
-    """Add the variables of a `.env` file, if there is one; what the environment has already wins."""
-    env.read_env(path, recurse=False)
+    """Add the variables of a `.env` file, if there is one; what the environment has already wins. They are in the
+    environment itself then: parts that read it without this module, and child processes, know them too."""
+    load_dotenv(path)
 
 
 def read(name: str, parse: Callable[..., T], default: T, wish: str) -> T:

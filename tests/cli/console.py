@@ -17,11 +17,15 @@ from tests.cli.waiting import alive
 class Console:
     """A running `aihub up`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *words: str, variables: Path | None = None) -> None:
+        """`variables`: the `.env` file of this console; nothing else says its public address then."""
         self.home = home
-        environment = {**os.environ, "AIHUB_ENV_FILE": os.devnull, "AIHUB_PUBLIC_URL": "", "AIHUB_LOG_LEVEL": "INFO"}
+        environment = {**os.environ, "AIHUB_ENV_FILE": str(variables or os.devnull), "AIHUB_LOG_LEVEL": "INFO"}
+        environment = {**environment, "AIHUB_PUBLIC_URL": ""}
+        if variables:
+            del environment["AIHUB_PUBLIC_URL"]
         self.process = subprocess.Popen(
-            command("up", "--json", "--port", "0", "--drain", "5", "--home", str(home)),
+            command("up", "--json", "--port", "0", "--drain", "5", "--home", str(home), *words),
             stdout=subprocess.PIPE,
             stderr=(home.parent / "said").open("ab"),
             env=environment,

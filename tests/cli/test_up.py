@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -99,6 +100,62 @@ def test_it_leaves_nothing_behind_when_it_is_killed(tmp_path: Path) -> None:
     console.stop(signal.SIGKILL)
 
     eventually(lambda: console.descendants() == {}, 30)
+
+
+def test_it_serves_the_address_that_the_file_of_variables_names(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("AIHUB_PUBLIC_URL=https://hub.example.org\nAIHUB_WORKER_SLOTS=3\n")
+
+    port = _free_port()
+
+    console = Console(tmp_path / "home", "--host", "0.0.0.0", "--port", str(port), variables=tmp_path / "env")
+    worker = _read_command(console, "jobs@")
+    answer = _asked(port, "hub.example.org")
+    console.stop()
+
+    assert console.facts["address"] == "https://hub.example.org"
+    assert "--concurrency 3" in worker
+    assert answer.status == 200
+    assert "Secure" in answer.headers["Set-Cookie"] and answer.headers["Strict-Transport-Security"]
+
+
+def _free_port() -> int:
+    with _listen("0.0.0.0", 0) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _read_command(console: Console, word: str) -> str:
+    eventually(lambda: console.program(word), 60)
+    return Path(f"/proc/{console.program(word)}/cmdline").read_text().replace("\0", " ")
+
+
+def _asked(port: int, host: str) -> http.client.HTTPResponse:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    client.request("GET", "/accounts/login/", headers={"Host": host, "X-Forwarded-Proto": "https"})
+    return client.getresponse()
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "sentence"),
+    [
+        (("--host", "0.0.0.0", "--port", "0"), {}, "plain HTTP"),
+        (("--host", "192.0.2.1", "--port", "0", "--insecure"), {}, "cannot listen on 192.0.2.1:0"),
+        (("--port", "0"), {"AIHUB_PUBLIC_URL": "hub.example.org"}, "AIHUB_PUBLIC_URL must be http(s)://"),
+        (("--port", "0"), {"AIHUB_MODE": "production"}, "AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set"),
+    ],
+)
+def test_a_refused_start_leaves_no_home_behind(
+    tmp_path: Path, words: tuple[str, ...], variables: dict[str, str], sentence: str
+) -> None:
+    given = {**os.environ, "AIHUB_ENV_FILE": os.devnull, **variables}
+
+    done = subprocess.run(
+        command("up", *words, "--home", str(tmp_path / "home")),
+        capture_output=True, text=True, timeout=60, env=given, check=False,
+    )  # fmt: skip
+
+    assert done.returncode in (Exit.USAGE, Exit.CONFLICT)
+    assert sentence in done.stderr
+    assert not (tmp_path / "home").exists()
 
 
 def test_it_asks_before_serving_plain_http_to_others() -> None:

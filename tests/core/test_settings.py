@@ -99,6 +99,18 @@ def test_production_needs_an_application_key(tmp_path: Path) -> None:
     said = complaint(tmp_path, AIHUB_MODE="production", AIHUB_SECRET_KEY=SECRET)
 
     assert "AIHUB_APP_KEYS (or AIHUB_APP_KEYS_FILE) is not set" in said
+
+
+@pytest.mark.parametrize("given", [",", " , ,", "\n"])
+def test_production_takes_no_ring_without_a_key(tmp_path: Path, given: str) -> None:
+    (tmp_path / "ring").write_text(given + ",")
+    production = {"AIHUB_MODE": "production", "AIHUB_SECRET_KEY": SECRET}
+
+    said = complaint(tmp_path, AIHUB_APP_KEYS=given, **production)
+    of_the_file = complaint(tmp_path, AIHUB_APP_KEYS_FILE=str(tmp_path / "ring"), **production)
+
+    assert "AIHUB_APP_KEYS (or AIHUB_APP_KEYS_FILE) is not set; production needs it" in said
+    assert of_the_file == said
     assert "openssl rand -base64 32" in said
 
 
@@ -205,3 +217,14 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     assert "AIHUB_HOME: " in complaint(tmp_path / "file/home")
+
+
+def test_the_files_that_the_file_of_variables_names_are_known(tmp_path: Path) -> None:
+    """No source may read them, wherever they were named."""
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "env").write_text(f"AIHUB_SECRET_KEY_FILE={tmp_path}/secret\n")
+
+    found = settings_of(tmp_path / "home", "AIHUB_VARIABLE_FILES", "SECRET_KEY", AIHUB_ENV_FILE=str(tmp_path / "env"))
+
+    assert found["SECRET_KEY"] == SECRET
+    assert str(tmp_path / "secret") in found["AIHUB_VARIABLE_FILES"]
