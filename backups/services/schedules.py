@@ -40,7 +40,11 @@ class Preset:
 
 
 def presets() -> tuple[Preset, ...]:
-    """The ready-made ones."""
+    """The ready-made ones for which this version has a strategy."""
+    return tuple(one for one in _presets() if scope.is_possible(BackupType(one.type), ""))
+
+
+def _presets() -> tuple[Preset, ...]:
     return (
         Preset("daily-database", "Daily Database Backup", BackupType.DATABASE, "0 2 * * *", 7,
                _("every database, daily at 02:00, kept for 7 days")),
@@ -54,8 +58,9 @@ def presets() -> tuple[Preset, ...]:
 
 
 def preset(key: str) -> dict[str, Any]:
-    """The words of `create` that the preset stands for. Invalid names the presets."""
-    found = next((one for one in presets() if one.key == key), None)
+    """The words of `create` that the preset stands for; `create` refuses those of which nothing could come yet.
+    Invalid names the presets."""
+    found = next((one for one in _presets() if one.key == key), None)
     if found is None:
         sentence = f"There is no preset “{key[:40]}”; the presets are {', '.join(one.key for one in presets())}."
         raise Invalid(sentence, errors={"preset": sentence})
@@ -83,6 +88,7 @@ def create(
     with transaction.atomic():
         schedule.policy = _policy(schedule.policy, retention_days, by)
         _check(schedule, sources)
+        scope.must_be_possible(BackupType(schedule.type), schedule.strategy)
         beat.attach(schedule)
         saving.write(schedule)
         schedule.sources.set(sources)
@@ -103,6 +109,8 @@ def change(schedule: Schedule, *, by: Actor, retention_days: int | None = None, 
             given = changes.get("policy")
             schedule.policy = changes["policy"] = _policy(given, retention_days, by)
         _check(schedule, chosen)
+        if {"type", "strategy"} & changes.keys():  # an old one may still be renamed or led elsewhere
+            scope.must_be_possible(BackupType(schedule.type), schedule.strategy)
         _store(schedule, changes)
         if sources is not None:
             schedule.sources.set(chosen)

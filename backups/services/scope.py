@@ -34,6 +34,18 @@ def check(kind: BackupType, named: Sequence[Source], family: str) -> None:
         _must_fit(source, kinds, kind, family)
 
 
+def is_possible(kind: BackupType, family: str) -> bool:
+    """Has this version a strategy for it?"""
+    kinds = _kinds(kind, family)
+    return kinds is None or any(one in STRATEGIES for one in kinds)
+
+
+def must_be_possible(kind: BackupType, family: str) -> None:
+    """Refused, as a run would be, where this version could never back anything of it up."""
+    if not is_possible(kind, family):
+        raise Refused(_not_yet(kind, family), code="source-not-ready")
+
+
 def choose(
     kind: BackupType, named: Sequence[Source] | None, family: str, within: QuerySet[Source] | None
 ) -> list[Source]:
@@ -98,11 +110,15 @@ def _complete(rows: QuerySet[Source]) -> QuerySet[Source]:
 
 
 def _nothing(kinds: tuple[str, ...] | None, kind: BackupType, family: str) -> str:
+    if not is_possible(kind, family):
+        return _not_yet(kind, family)
     word = family or kind
-    if kinds is not None and not any(one in STRATEGIES for one in kinds):
-        return f"This version has no strategy for “{word}” yet, so there is nothing of that kind to back up."
     what = f"source of the strategy “{word}”" if kinds is not None else "source"
     return f"No enabled {what} is in scope, so there is nothing to back up; add one, or resume a paused one."
+
+
+def _not_yet(kind: BackupType, family: str) -> str:
+    return f"This version has no strategy for “{family or kind}” yet, so there is nothing of that kind to back up."
 
 
 def _must_fit(source: Source, kinds: tuple[str, ...] | None, kind: BackupType, family: str) -> None:

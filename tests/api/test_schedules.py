@@ -121,6 +121,13 @@ def test_wrong_members_are_told(call: Caller, source: Source, more: dict[str, An
     assert [one.partition("/0")[0] for one in answer.pointers] == [pointer.partition("/0")[0]]
 
 
+def test_a_schedule_that_could_never_run_is_refused(call: Caller, db: None) -> None:
+    answer = call.post("/schedule", {**NIGHTLY, "type": "redis"})
+
+    assert is_problem(answer, 422, "source-not-ready")
+    assert "has no strategy for “redis” yet" in answer["detail"]
+
+
 def test_a_name_is_taken_once(call: Caller, nightly: Schedule) -> None:
     assert is_problem(call.post("/schedule", NIGHTLY), 409, "name-taken")
 

@@ -271,11 +271,30 @@ def test_presets_are_schedules_as_people_know_them(db: None, by: Actor) -> None:
     assert told == [
         ("Daily Database Backup", "database", "0 2 * * *", "keep 7 days"),
         ("Weekly Files Backup", "files", "0 1 * * 0", "keep 30 days"),
-        ("Hourly Redis Backup", "redis", "0 * * * *", "keep 2 days"),
-        ("Monthly Config Backup", "config", "0 3 1 * *", "keep 365 days"),
     ]
     with pytest.raises(Failure, match="the presets are daily-database, weekly-files"):
         schedules.preset("yearly-tapes")
+
+
+@pytest.mark.parametrize("words", [{"type": "redis"}, {"type": "config"}, {"type": "full", "strategy": "logs"}])
+def test_a_schedule_that_could_never_run_is_refused(db: None, by: Actor, words: dict[str, Any]) -> None:
+    schedule = nightly(by)
+
+    with pytest.raises(Refused, match=r"has no strategy for “[a-z]+” yet, so there is nothing") as refusal:
+        nightly(by, "other", **words)
+    with pytest.raises(Refused, match="has no strategy for"):
+        schedules.change(schedule, by=by, **words)
+
+    assert refusal.value.code == "source-not-ready"
+    assert Schedule.objects.get().type == "files"
+
+
+def test_a_preset_that_could_never_run_is_not_offered_and_says_why(db: None, by: Actor) -> None:
+    with pytest.raises(Refused, match="has no strategy for “redis” yet"):
+        schedules.create(by=by, **schedules.preset("hourly-redis"))
+
+    assert [one.key for one in schedules.presets()] == ["daily-database", "weekly-files"]
+    assert not Policy.objects.exists()
 
 
 def test_a_change_of_time_forgets_what_was_waiting(source: Source, by: Actor) -> None:
