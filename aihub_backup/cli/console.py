@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ def opened(home: str | None) -> Iterator[None]:
     from aihub_backup.core.failures import Failure
 
     django.setup()
+    logging.getLogger("axes").setLevel(logging.WARNING)  # it tells every deed; a command tells its own
     from aihub_backup.core.problems import KINDS
 
     try:

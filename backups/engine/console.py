@@ -5,6 +5,7 @@ A record of the kind “console” holds them. Readers that do not know the kind
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -57,13 +58,22 @@ def read(repository: Repository) -> ConsoleKeys:
     return _told(record)
 
 
+def _make_private(directory: str) -> None:
+    """With every parent that is not there (`os.makedirs` opens those to all): they become a console's home."""
+    parent = os.path.dirname(directory)
+    if parent and not os.path.isdir(parent):
+        _make_private(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+
+
 def write(keys: ConsoleKeys, directory: str) -> list[str]:
     """Put each file (0600) into the directory, made (0700) when it is not there; their paths, by name.
 
     TargetError when one of them exists: nothing is written over.
     """
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _make_private(directory)
         paths = {os.path.join(directory, name): content for name, content in sorted(keys.files.items())}
         for path in filter(os.path.lexists, paths):
             raise TargetError(

@@ -71,6 +71,17 @@ def test_it_ends_a_lock(rita: User, client: Client, settings: Settings) -> None:
     assert (locked, client.post("/accounts/login/", words).status_code) == (429, 302)
 
 
+def test_ending_a_lock_tells_one_sentence(
+    rita: User, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    account.main(["unlock", "rita"])
+
+    assert capsys.readouterr().out == "rita may sign in again\n"
+    assert [record for record in caplog.records if record.name.startswith("axes")] == []
+
+
 def test_it_forgets_a_second_factor_that_was_lost(rita: User) -> None:
     TOTP.activate(rita, "JBSWY3DPEHPK3PXP")
 

@@ -170,3 +170,15 @@ def test_names_that_lead_elsewhere_are_refused_in_both_directions(name: str) -> 
 
     with pytest.raises(ObjectDamaged, match="names a key as no console does"):
         console.read(opened(store))
+
+
+def test_directories_made_for_the_keys_are_private(tmp_path: Path) -> None:
+    """The parent becomes the home of the console that comes back."""
+    store = MemoryStore()
+    repository = new_repository(store)
+    console.seal(repository, KEYS, HOME)
+
+    console.write(console.read(opened(store)), str(tmp_path / "a/home/keys"))
+
+    made = [tmp_path / "a", tmp_path / "a/home", tmp_path / "a/home/keys"]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
