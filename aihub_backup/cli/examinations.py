@@ -8,15 +8,19 @@ import shutil
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aihub_backup.core.commands import typed
+
 SPACE_WARN, SPACE_FAIL = 2 * 10**9, 2 * 10**8  # bytes left where the console keeps its data
 SILENCE = timedelta(minutes=5)  # of a worker or of the scheduler, before we say so
 OWN_LATE = timedelta(days=2)  # without a copy of the console's own database
 OWN_CURE = "aihub source console"
+STARTING = timedelta(minutes=2)  # of `aihub up`: workers and scheduler need a moment to show themselves
 STUCK = timedelta(minutes=5)  # that a job may wait although a worker is alive
 
 
@@ -80,7 +84,9 @@ def _permissions(name: str, path: Path, most: int) -> Finding:
     facts = path.stat()
     mode = stat.S_IMODE(facts.st_mode)
     if mode & ~most:
-        return Finding(name, "fail", f"{path} has mode {mode:o}: others can reach it", f"chmod {most:o} {path}")
+        return Finding(
+            name, "fail", f"{path} has mode {mode:o}: others can reach it", f"chmod {most:o} {shlex.quote(str(path))}"
+        )
     if facts.st_uid != os.geteuid() and os.geteuid() != 0:
         return Finding(name, "fail", f"{path} belongs to another account", "run the console as its owner")
     return Finding(name, "ok", f"{path} (mode {mode:o})")
@@ -159,7 +165,7 @@ def _workers() -> Iterator[Finding]:
 
     nodes = list(Node.objects.filter(enabled=True))
     if not nodes:
-        yield Finding("workers", "warn", "no worker has ever shown itself", "start one: aihub up")
+        yield _early("workers") or Finding("workers", "warn", "no worker has ever shown itself", "start one: aihub up")
     for node in nodes:
         seen = f"{node.name} was seen {_ago(node.seen_at)}"
         yield Finding("workers", "ok" if node.alive else "warn", seen, "start its worker, or disable the node")
@@ -171,7 +177,20 @@ def _scheduler() -> Iterator[Finding]:
 
     last = PeriodicTask.objects.filter(enabled=True).aggregate(last=Max("last_run_at"))["last"]
     fresh = last is not None and _age(last) < SILENCE
-    yield Finding("scheduler", "ok" if fresh else "warn", f"ran something {_ago(last)}", "start it: aihub up")
+    told = Finding("scheduler", "ok" if fresh else "warn", f"ran something {_ago(last)}", "start it: aihub up")
+    yield told if fresh else _early("scheduler") or told
+
+
+def _early(name: str) -> Finding | None:
+    """While `up` runs for less than two minutes nothing is late yet: its lock tells when it began."""
+    from django.conf import settings
+
+    from aihub_backup.cli import place
+
+    lock = Path(settings.AIHUB_HOME) / "up.lock"
+    if place.owner(lock.parent) is None or time.time() - lock.stat().st_mtime > STARTING.total_seconds():
+        return None
+    return Finding(name, "warn", "`aihub up` has just started", "look again in a minute")
 
 
 def _jobs() -> Iterator[Finding]:
@@ -203,7 +222,7 @@ def _own() -> Iterator[Finding]:
     point = points.values_list("data_as_of", flat=True).first()
     text = f"the newest copy of the console's database is {_hours(point)}" if point else "it was never backed up"
     late = point is None or _age(point) > OWN_LATE
-    yield Finding("own database", "warn" if late else "ok", text, f"aihub backup run {row.source.name} --wait")
+    yield Finding("own database", "warn" if late else "ok", text, typed("backup", "run", row.source.name, "--wait"))
     sealed = sealing.are_sealed(row)
     text = f"sealed in “{row.repository}”, {_hours(row.keys_sealed_at)}" if sealed else "the keys in use are not sealed"
     yield Finding("own keys", "ok" if sealed else "warn", text, OWN_CURE)
@@ -218,7 +237,7 @@ def _kits() -> Iterator[Finding]:
     if unproven:
         text = f"nobody has proved the recovery kit of {', '.join(f'“{name}”' for name in unproven)}"
         yield Finding(
-            "recovery kits", "warn", text, f"print it, keep it elsewhere: aihub repository prove {unproven[0]}"
+            "recovery kits", "warn", text, f"print it, keep it elsewhere: {typed('repository', 'prove', unproven[0])}"
         )
     elif Repository.objects.exists():
         yield Finding("recovery kits", "ok", "proved, each of them")
@@ -257,7 +276,10 @@ _LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
 
 
 def _hours(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{_age(moment).total_seconds() / 3600:.0f} hours old"
+    if moment is None:
+        return "never"
+    minutes = _age(moment).total_seconds() / 60
+    return f"{minutes:.0f} minutes old" if minutes < 120 else f"{minutes / 60:.0f} hours old"
 
 
 def _age(moment: datetime) -> timedelta:

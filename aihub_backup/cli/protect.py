@@ -15,6 +15,7 @@ from typing import IO, Any
 from aihub_backup.cli import console, kinds, output, tending, waiting
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, pair, verb
+from aihub_backup.core.commands import typed
 from aihub_backup.core.failures import Refused
 from aihub_backup.provisioning import kits
 
@@ -157,7 +158,7 @@ def _create(options: argparse.Namespace) -> int:
         written = _written(file, kit.text)
     _hand_over(options, kit, in_file=written)
     if not options.waive_kit:
-        output.say(f"Now prove that the code is kept: aihub repository prove {options.name!r}")
+        output.say(f"Now prove that the code is kept: {typed('repository', 'prove', options.name)}")
     return Exit.OK if written or not options.kit else Exit.FAILED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -120,6 +121,26 @@ def test_it_says_that_nothing_ran_yet() -> None:
 
     assert workers.text == "no worker has ever shown itself"
     assert scheduler.text == "ran something never"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("age", "told"), [(5, "has just started"), (300, "was seen|ever|never")])
+def test_in_the_first_minutes_it_asks_to_look_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: float, told: str
+) -> None:
+    monkeypatch.setattr(settings, "AIHUB_HOME", tmp_path)
+    with place.only_one(tmp_path):
+        os.utime(tmp_path / "up.lock", (time.time() - age, time.time() - age))
+
+        found = [*examinations._scheduler(), *examinations._workers()]
+
+    assert all(re.search(told, finding.text) for finding in found), found
+    assert all((finding.cure == "look again in a minute") == (age < 120) for finding in found)
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(0, "0 minutes old"), (119, "119 minutes old"), (180, "3 hours old")])
+def test_it_tells_an_age_in_a_unit_that_says_something(minutes: int, told: str) -> None:
+    assert examinations._hours(timezone.now() - timedelta(minutes=minutes)) == told
 
 
 @pytest.mark.django_db
