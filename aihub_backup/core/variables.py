@@ -43,11 +43,13 @@ def flag(name: str, default: bool) -> bool:
     return read(name, env.bool, default, "true or false")
 
 
-def integer(name: str, default: int, minimum: int = 0) -> int:
-    """A whole number, not below the minimum."""
+def integer(name: str, default: int, minimum: int = 0, maximum: int | None = None) -> int:
+    """A whole number, not below the minimum and not above the maximum (None: there is none)."""
     number = read(name, env.int, default, "a whole number")
     if number < minimum:
         raise ImproperlyConfigured(f"{name} must be at least {minimum}; it is {number}.")
+    if maximum is not None and number > maximum:
+        raise ImproperlyConfigured(f"{name} must be at most {maximum}; it is {number}.")
     return number
 
 

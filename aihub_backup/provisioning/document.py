@@ -13,19 +13,22 @@ from aihub_backup.core.plugins import PluginTable
 from aihub_backup.core.redaction import remember
 from aihub_backup.provisioning.wishes import Data, Objectives, Place, Wishes, known, options
 from backups.kinds import STORAGES, STRATEGIES
+from backups.models import MOST_MINUTES
 
 _STORAGE = {"bucket_name": "bucket", "endpoint": "endpoint_url", "base_path": "path"}  # theirs → ours
 _OBJECTIVES = {
     "enable_monitoring": "enabled", "auto_recovery": "auto_recovery", "rpo_minutes": "rpo_minutes",
     "rto_minutes": "rto_minutes",
 }  # fmt: skip
+# What PyYAML's readers of dates, numbers and tags raise about words that only look like them (2024-02-30).
+_UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError)
 _KINDS = {"postgres": "postgresql", "mariadb": "mysql", "rediss": "redis"}  # what addresses begin with → kind
 
 
 def load(path: Path) -> Mapping[str, Any]:
     """The document of the file. Invalid when it cannot be read, or is no mapping."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Invalid(f"{path} cannot be read: {reason}.") from None
@@ -52,6 +55,7 @@ def wishes(document: Mapping[str, Any], base: Path) -> Wishes:
             found.unknown.append(str(name))
             continue
         try:
+            _refuse_unwritable(name, value)
             readers[name](value, found, base)
         except ValueError as error:
             found.refusals.append(str(error))
@@ -64,7 +68,7 @@ def _parsed(path: Path, text: str) -> Any:
 
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, *_UNREADABLE) as error:
             raise Invalid(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     try:
         return json.loads(text)
@@ -81,9 +85,9 @@ def _storage(value: Any, found: Wishes, base: Path) -> None:
     if kind not in STORAGES:
         raise ValueError(f"storage.type is {kind!r}; the kinds of this version are {', '.join(STORAGES.kinds())}.")
     ours = {_STORAGE.get(name, name): inner for name, inner in given.items()}
-    if "path" in ours:
-        ours["path"] = str(base / str(ours["path"]))
     names = {_STORAGE.get(name, name): f"storage.{name}" for name in given}
+    if "path" in ours:
+        ours["path"] = str(base / _path(names["path"], ours["path"]))
     kept = _understood(STORAGES, kind, ours, names, found)
     found.place = Place(kind, options(STORAGES, kind, kept, names))
 
@@ -132,8 +136,9 @@ def _objectives(value: Any, found: Wishes, base: Path) -> None:
 def _wrong_objectives(given: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(_OBJECTIVES.keys() & given.keys()):
         value = given[name]
-        if name.endswith("_minutes") and (type(value) is not int or value < 1):
-            yield f"disaster_recovery.{name} must be a whole number of minutes, at least 1; it is {value!r}."
+        if name.endswith("_minutes") and (type(value) is not int or not 1 <= value <= MOST_MINUTES):
+            bounds = f"at least 1 and at most {MOST_MINUTES}"
+            yield f"disaster_recovery.{name} must be a whole number of minutes, {bounds}; it is {value!r}."
         elif not name.endswith("_minutes") and not isinstance(value, bool):
             yield f"disaster_recovery.{name} must be true or false; it is {value!r}."
 
@@ -145,6 +150,33 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} must be a mapping of names to values.")
     return value
+
+
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a path, such as /srv/backups; it is {value!r}.")
+    return value
+
+
+def _refuse_unwritable(name: str, value: Any) -> None:
+    """ValueError naming the key whose text no file system, database or terminal could take."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_unwritable(name, key)
+            _refuse_unwritable(f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_unwritable(name, inner)
+    elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+        raise ValueError(f"{name} holds a NUL character or half of one (a lone surrogate); write it without.")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _url(name: str, value: Any) -> SplitResult:

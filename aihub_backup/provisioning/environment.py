@@ -13,6 +13,7 @@ from aihub_backup.core.failures import Invalid
 from aihub_backup.core.variables import flag, integer, secret, text
 from aihub_backup.provisioning.wishes import Objectives, Place, Rhythm, Wishes, options
 from backups.kinds import STORAGES
+from backups.models import MOST_MINUTES
 from backups.services import cron
 
 T = TypeVar("T")
@@ -97,8 +98,8 @@ def _objectives(found: Wishes) -> Objectives | None:
     usual = Objectives()
     enabled = _told(found, lambda: flag("DISASTER_RECOVERY_ENABLED", usual.enabled))
     automatic = _told(found, lambda: flag("DR_AUTO_RECOVERY", usual.auto_recovery))
-    rpo = _told(found, lambda: integer("DR_RPO_MINUTES", usual.rpo_minutes, minimum=1))
-    rto = _told(found, lambda: integer("DR_RTO_MINUTES", usual.rto_minutes, minimum=1))
+    rpo = _told(found, lambda: integer("DR_RPO_MINUTES", usual.rpo_minutes, minimum=1, maximum=MOST_MINUTES))
+    rto = _told(found, lambda: integer("DR_RTO_MINUTES", usual.rto_minutes, minimum=1, maximum=MOST_MINUTES))
     if rpo is None or rto is None or not any(map(text, _OBJECTIVES)):
         return None
     return Objectives(bool(enabled), bool(automatic), rpo, rto)

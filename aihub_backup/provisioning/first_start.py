@@ -12,6 +12,7 @@ from pathlib import Path
 from django.db import models, transaction
 
 from aihub_backup.core.audit import Actor, record
+from aihub_backup.core.commands import typed
 from aihub_backup.core.models import AuditEvent
 from aihub_backup.home import KIT
 from aihub_backup.provisioning import making
@@ -75,8 +76,8 @@ def _unproven(kit: Path) -> list[str]:
     there = f"lies in {kit}" if kit.exists() else "is where you have kept it"
     return [
         f"backups are accepted though nobody has proved the recovery kit of “{row}”. It {there}: print it, keep it "
-        f"away from this machine, and prove it with aihub repository prove {row}. Without it these backups are lost "
-        "together with this console."
+        f"away from this machine, and prove it with {typed('repository', 'prove', row)}. Without it these backups are "
+        "lost together with this console."
         for row in rows
     ]
 

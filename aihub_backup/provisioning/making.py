@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aihub_backup.core.audit import Actor
+from aihub_backup.core.commands import typed
 from aihub_backup.core.failures import Failure, Refused
 from aihub_backup.provisioning import kits
 from aihub_backup.provisioning.wishes import Data, Objectives, Place, Rhythm
@@ -54,14 +55,15 @@ def repository(storage: Storage, outcome: Outcome, *, by: Actor, kit: str, waive
     outcome.made.append(f"the repository “{made.repository}”; its recovery kit is {kit}: print it, keep it elsewhere")
     if not waive:
         outcome.made.append(
-            f"no backup yet: prove first that the kit is kept, with aihub repository prove {made.repository}"
+            f"no backup yet: prove first that the kit is kept, with {typed('repository', 'prove', made.repository)}"
         )
     return made.repository
 
 
 def own(repository: Repository, outcome: Outcome, *, by: Actor) -> OwnProtection:
-    """The console's own database as a source, its keys sealed beside it."""
+    """The console's own database as a source, its keys sealed beside it; its first backup is asked for at once."""
     made = console.protect(repository, by=by)
+    console.back_up_once(made.source)
     outcome.made.append(f"the source “{made.source}”, the console's own database; its keys are sealed beside it")
     return made
 

@@ -26,7 +26,7 @@ from aihub_backup.core.api.tokens import ENVIRONMENT
 from backups.api.nouns import BACKUP, NODE, POLICY, REPOSITORY, SITE, SOURCE, STORAGE
 from backups.api.options import Kind, PluginOptions
 from backups.kinds import FAMILIES, STORAGES, STRATEGIES
-from backups.models import BackupState, BackupType, VerificationState
+from backups.models import MOST_MINUTES, BackupState, BackupType, VerificationState
 from backups.models.repository import Codec
 
 RUN = "backups.run_backup"
@@ -318,9 +318,9 @@ class CreatePolicy(Body):
         min_value=1, max_value=36_500, required=False, allow_null=True, help_text=STORED_ONLY
     )
     decode_every = Whole(min_value=1, max_value=10_000, required=False, help_text="Decode one frame in so many.")
-    rpo_target_minutes = Whole(min_value=1, max_value=10_000_000, required=False, allow_null=True, help_text=RPO)
+    rpo_target_minutes = Whole(min_value=1, max_value=MOST_MINUTES, required=False, allow_null=True, help_text=RPO)
     rto_target_minutes = Whole(
-        min_value=1, max_value=10_000_000, required=False, allow_null=True, help_text=STORED_ONLY
+        min_value=1, max_value=MOST_MINUTES, required=False, allow_null=True, help_text=STORED_ONLY
     )
     max_attempts = Whole(min_value=1, max_value=20, required=False)
 

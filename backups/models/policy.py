@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.reach import Reach
 
+MOST_MINUTES = 10_000_000  # of any target (19 years): what is counted with it stays a date
 NOT_APPLIED = _("Stored; not applied by this version.")
 
 

@@ -50,7 +50,7 @@ class ProtectHandler(Handler):
             row = protect(_of(lease.job), by=SYSTEM, lease=lease)
         elif not row.keys_record and row.source.repository is not None:
             sealing.seal(row.source.repository, lease=lease)
-        _back_up_once(row.source)
+        back_up_once(row.source)
 
     def failed(self, job: Job, failure: Failure) -> None:
         """Told here; the doctor tells the cure."""
@@ -58,7 +58,7 @@ class ProtectHandler(Handler):
         record("console.protect.failed", _of(job), by=SYSTEM, code=failure.code, sentence=failure.message)
 
 
-def _back_up_once(source: Source) -> None:
+def back_up_once(source: Source) -> None:
     """Unless there was one: the schedule's first slot is up to a day away, and until then nothing is protected."""
     if not source.parts.exists():
         backups.request(BackupType.DATABASE, by=SYSTEM, trigger=Trigger.SYSTEM, sources=[source])

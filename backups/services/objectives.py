@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from backups.models import Source
+from backups.models import MOST_MINUTES, Source
 
 RPO = timedelta(minutes=60)  # where nobody names a target
 
@@ -29,4 +29,9 @@ def rpo(sources: Sequence[Source]) -> dict[UUID, timedelta]:
 
 def _promised(source: Source) -> timedelta | None:
     minutes = source.policy.rpo_target_minutes if source.policy else None
-    return timedelta(minutes=minutes) if minutes else None
+    return span(minutes) if minutes else None
+
+
+def span(minutes: int) -> timedelta:
+    """As long as the target, at most MOST_MINUTES: rows from before that bound must not bring every list down."""
+    return timedelta(minutes=min(minutes, MOST_MINUTES))

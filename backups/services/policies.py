@@ -8,7 +8,7 @@ from django.db import transaction
 
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Invalid
-from backups.models import Policy
+from backups.models import MOST_MINUTES, Policy
 from backups.services import configured, saving
 
 _FIXED = ("id", "created_at", "updated_at")
@@ -48,6 +48,10 @@ def keep_days(days: int, *, by: Actor) -> Policy:
 
 def _check(policy: Policy) -> None:
     saving.checked(policy)
+    for name in ("rpo_target_minutes", "rto_target_minutes"):
+        if not 1 <= (getattr(policy, name) or 1) <= MOST_MINUTES:
+            sentence = f"{name} must be from 1 to {MOST_MINUTES} minutes; it is {getattr(policy, name)}."
+            raise Invalid(sentence, errors={name: sentence})
     if policy.retention_days == 0:
         sentence = "0 days would keep nothing; give at least 1, or leave it empty so that nothing expires by its age."
         raise Invalid(sentence, errors={"retention_days": sentence})

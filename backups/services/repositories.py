@@ -81,9 +81,13 @@ def prove_kit(repository: Repository, code: str, *, by: Actor) -> Repository:
         repository.kit_proven_at = timezone.now()
         repository.save(update_fields=["kit_proven_at", "updated_at"])
         record("repository.kit.prove", repository, by=by)
-        if not OwnProtection.objects.exists():
-            jobs.enqueue(OWN_JOB, target_id=repository.pk, queue="control", node=repository.node)
+        _ask_for_own_protection(repository)
     return repository
+
+
+def _ask_for_own_protection(repository: Repository) -> None:
+    if not OwnProtection.objects.exists():
+        jobs.enqueue(OWN_JOB, target_id=repository.pk, queue="control", node=repository.node)
 
 
 def waive_kit(repository: Repository, *, reason: str, by: Actor) -> Repository:

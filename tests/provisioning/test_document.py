@@ -61,6 +61,20 @@ def test_it_reads_the_address_of_a_database_it_can_back_up() -> None:
         ({"storage": {"type": "s3", "bucket_name": "!"}}, "storage.bucket_name: This must match"),
         ({"backup_paths": "/etc"}, "backup_paths must be a list of paths"),
         ({"disaster_recovery": {"rpo_minutes": 0}}, "disaster_recovery.rpo_minutes must be a whole number of minutes"),
+        (
+            {"disaster_recovery": {"rpo_minutes": 10_000_001}},
+            "minutes, at least 1 and at most 10000000; it is 10000001.",
+        ),
+        ({"disaster_recovery": {"rto_minutes": 9 * 10**18}}, "disaster_recovery.rto_minutes must be a whole number of"),
+        (
+            {"storage": {"type": "local", "path": None}},
+            "storage.path must be a path, such as /srv/backups; it is None.",
+        ),
+        ({"storage": {"type": "local", "base_path": [1, 2]}}, "storage.base_path must be a path"),
+        ({"storage": {"type": "local", "path": "/a\0b"}}, "storage.path holds a NUL character"),
+        ({"storage": {"type": "local", "path": "/a\ud800"}}, "storage.path holds a NUL character or half of one"),
+        ({"backup_paths": ["/a", "/b\0"]}, "backup_paths holds a NUL character"),
+        ({"database": {"url": "sqlite:///a\udc80.db"}}, "database.url holds a NUL character"),
         ({"disaster_recovery": {"auto_recovery": "no"}}, "disaster_recovery.auto_recovery must be true or false"),
     ],
 )
@@ -94,11 +108,21 @@ def test_it_reads_json_and_yaml(tmp_path: Path, wrapped: bool) -> None:
     assert document.load(tmp_path / "hub.json") == document.load(tmp_path / "hub.yaml") == found
 
 
+@pytest.mark.parametrize("name", ["hub.json", "hub.yaml"])
+def test_it_reads_what_an_editor_marked_as_unicode(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"backup_paths": ["/etc"]}')
+
+    assert document.load(tmp_path / name) == {"backup_paths": ["/etc"]}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
         ("hub.json", "{", "is not JSON"),
         ("hub.yml", "a: [", "is not YAML"),
+        ("hub.yaml", "backup_paths: 2024-02-30", "is not YAML: day is out of range"),
+        ("hub.yaml", "backup_paths: !!int ''", "is not YAML"),
+        ("hub.yaml", "backup_paths: !!timestamp x", "is not YAML"),
         ("hub.json", "[]", "must hold a mapping with keys such as storage"),
     ],
 )

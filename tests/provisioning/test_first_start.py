@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
 from aihub_backup.core.audit import Actor
-from aihub_backup.core.failures import Failure
-from aihub_backup.core.models import AuditEvent
+from aihub_backup.core.failures import Failure, Invalid
+from aihub_backup.core.models import AuditEvent, Environment
 from aihub_backup.provisioning import environment, first_start
 from aihub_backup.provisioning.making import Outcome
 from backups.engine import console as engine_console
 from backups.models import OwnProtection, Repository, Schedule, Storage
-from backups.services import console, repositories, schedules, sealing, sources, storages
+from backups.services import console, protection, repositories, schedules, sealing, sources, storages
 from disaster.models import DRConfig
+from disaster.services import objectives
 from tests.backups.stories import opened, part_of, work
 from tests.servers.s3 import OWNER, S3Server
 
@@ -86,6 +88,7 @@ def test_its_recovery_kit_is_a_private_file_that_proves_the_repository(tmp_path:
 @pytest.mark.usefixtures("env")
 def test_a_schedule_backs_the_console_up_without_a_click(tmp_path: Path) -> None:
     outcome = start(tmp_path)
+    work()
 
     made = schedules.run_now(Schedule.objects.get(name="everything"), by=OLIVIA)
     work()
@@ -93,6 +96,46 @@ def test_a_schedule_backs_the_console_up_without_a_click(tmp_path: Path) -> None
     assert (part.source.name, part.stored) == ("console", True)
     assert dict(engine_console.read(opened(part.repository)).files) == sealing.in_use()
     assert any(sentence.startswith("the source “console”,") for sentence in outcome.made)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_the_console_is_backed_up_before_the_first_night(tmp_path: Path) -> None:
+    start(tmp_path)
+    work()
+
+    source = OwnProtection.objects.get().source
+    assert protection.evaluate([source])[source.pk].standing == "warning"  # the kit was waived, nothing else is amiss
+    assert source.parts.count() == 1
+
+    start(tmp_path)
+    work()
+
+    assert source.parts.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("env")
+def test_the_command_that_proves_a_kit_can_be_copied(tmp_path: Path) -> None:
+    start(tmp_path)
+    Repository.objects.update(name="main 2")
+
+    outcome = start(tmp_path)
+
+    assert "prove it with aihub repository prove 'main 2'. Without" in outcome.warnings[0]
+
+
+@pytest.mark.parametrize("minutes", [0, 10_000_001, 9 * 10**18])
+def test_a_target_out_of_bounds_is_refused(minutes: int) -> None:
+    with pytest.raises(Invalid, match="rto_minutes must be from 1 to 10000000 minutes; it is"):
+        objectives.check(60, minutes)
+
+
+@pytest.mark.django_db
+def test_a_target_from_before_the_bound_does_not_bring_the_lists_down(environment: Environment) -> None:
+    DRConfig.objects.create(environment=environment, rpo_minutes=9 * 10**18)
+
+    assert objectives.rpo() == {environment.pk: timedelta(minutes=10_000_000)}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -277,6 +320,8 @@ def test_the_general_address_of_aws_means_the_bucket_s_own_region(monkeypatch: p
         ({"DR_AUTO_RECOVERY": "x"}, "DR_AUTO_RECOVERY must be true or false"),
         ({"DR_RPO_MINUTES": "soon"}, "DR_RPO_MINUTES must be a whole number; it is 'soon'."),
         ({"DR_RTO_MINUTES": "0"}, "DR_RTO_MINUTES must be at least 1; it is 0."),
+        ({"DR_RPO_MINUTES": "9000000000000000000"}, "DR_RPO_MINUTES must be at most 10000000; it is 90"),
+        ({"DR_RTO_MINUTES": "10000001"}, "DR_RTO_MINUTES must be at most 10000000; it is 10000001."),
         ({"BACKUP_WAIVE_KIT": "x"}, "BACKUP_WAIVE_KIT must be true or false"),
     ],
 )
