@@ -44,13 +44,11 @@ def _parser() -> argparse.ArgumentParser:
 def _outcome(wishes: Wishes, options: argparse.Namespace) -> Outcome:
     from django.conf import settings
 
-    from aihub_backup.provisioning import importing
-    from aihub_backup.provisioning.making import Outcome
+    from aihub_backup.provisioning import importing, kits
 
-    if options.dry_run:
-        return Outcome(made=importing.told(wishes), refused=wishes.refusals)
-    kit = os.path.abspath(options.kit or settings.AIHUB_KIT_PATH)
-    return importing.make(wishes, by=console.actor(), kit=kit)
+    kit = os.path.abspath(options.kit or kits.default(settings.AIHUB_KIT_PATH))
+    deed = importing.told if options.dry_run else importing.make
+    return deed(wishes, by=console.actor(), kit=kit)
 
 
 def _tell(options: argparse.Namespace, wishes: Wishes, outcome: Outcome) -> None:
@@ -59,6 +57,8 @@ def _tell(options: argparse.Namespace, wishes: Wishes, outcome: Outcome) -> None
         return
     for sentence in outcome.made:
         output.result(f"{'would be made' if options.dry_run else 'ok'}: {sentence}")
+    for sentence in outcome.there:
+        output.result(f"ok: {sentence}")
     for sentence in outcome.refused:
         output.complain(sentence)
     for name in wishes.unknown:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from django.db import models
+from dataclasses import dataclass, field
+
+from django.db import models, transaction
 
 from aihub_backup.core.audit import Actor
-from aihub_backup.provisioning import making
+from aihub_backup.provisioning import kits, making
 from aihub_backup.provisioning.making import Outcome
 from aihub_backup.provisioning.wishes import Data, Objectives, Place, Wishes
 from backups.kinds import STORAGES, STRATEGIES
@@ -14,56 +16,82 @@ from backups.services import configured, placing
 from disaster.models import DRConfig
 
 
-def told(wishes: Wishes) -> list[str]:
-    """What would be made, in sentences; nothing is asked, nobody is reached."""
-    found = [f"a storage of the kind {wishes.place.kind}, with a repository"] if wishes.place else []
-    found += [f"a source “{one.name}” of the kind {one.kind}" for one in wishes.data]
-    if wishes.objectives:
-        found.append(f"objectives: RPO {wishes.objectives.rpo_minutes} min, RTO {wishes.objectives.rto_minutes} min")
-    return found
+def told(wishes: Wishes, *, by: Actor, kit: str) -> Outcome:
+    """What `make` would make, leave and refuse on this console as it is now: the same deeds, taken back at the end.
+    Nobody is reached, so that a place that does not answer is not known yet."""
+    with transaction.atomic():
+        outcome = _done(wishes, _Errand(by, kit, wishes.waive_kit, rehearsed=True))
+        transaction.set_rollback(True)
+    return outcome
 
 
 def make(wishes: Wishes, *, by: Actor, kit: str) -> Outcome:
     """Make it all, one by one; what is refused is told and stops nothing else."""
-    outcome = Outcome(refused=list(wishes.refusals))
+    return _done(wishes, _Errand(by, kit, wishes.waive_kit))
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """For whom, where the recovery kit goes, and whether it is only rehearsed."""
+
+    by: Actor
+    kit: str
+    waive: bool
+    rehearsed: bool = False
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+def _done(wishes: Wishes, errand: _Errand) -> Outcome:
+    outcome = errand.outcome
+    outcome.refused += wishes.refusals
     if wishes.place:
         with outcome.telling():
-            _place(wishes.place, outcome, by, kit, wishes.waive_kit)
+            _place(wishes.place, errand)
     for one in wishes.data:
         with outcome.telling():
-            _data(one, outcome, by)
+            _data(one, errand)
     if wishes.objectives:
         with outcome.telling():
-            _targets(wishes.objectives, outcome, by)
+            _targets(wishes.objectives, errand)
     return outcome
 
 
-def _place(wish: Place, outcome: Outcome, by: Actor, kit: str, waive: bool) -> None:
+def _place(wish: Place, errand: _Errand) -> None:
+    """The kit's file is looked at first: a storage without its repository would stay behind."""
     plain, _ = configured.values(STORAGES, wish.kind, wish.options)
     storage = Storage.objects.filter(kind=wish.kind, options=plain).first()
+    repository = Repository.objects.exclude(state=RepositoryState.CREATING).filter(storage=storage).first()
+    if storage is None or repository is None:
+        kits.must_be_new(errand.kit)
     if storage is None:
-        storage = making.place(wish, outcome, by=by)
+        storage = making.place(wish, errand.outcome, by=errand.by, test=not errand.rehearsed)
     else:
-        outcome.made.append(_there(storage))
-    if there := Repository.objects.exclude(state=RepositoryState.CREATING).filter(storage=storage).first():
-        outcome.made.append(_there(there))
-    else:
-        making.repository(storage, outcome, by=by, kit=kit, waive=waive)
+        errand.outcome.there.append(_there(storage))
+    _repository(storage, repository, errand)
 
 
-def _data(wish: Data, outcome: Outcome, by: Actor) -> None:
+def _repository(storage: Storage, there: Repository | None, errand: _Errand) -> None:
+    if there is not None:
+        errand.outcome.there.append(_there(there))
+    elif errand.rehearsed:
+        errand.outcome.made.append(f"a repository in the storage “{storage}”; its recovery kit is {errand.kit}")
+    else:
+        making.repository(storage, errand.outcome, by=errand.by, kit=errand.kit, waive=errand.waive)
+
+
+def _data(wish: Data, errand: _Errand) -> None:
     plain, _ = configured.values(STRATEGIES, wish.kind, wish.options)
     if there := Source.objects.filter(kind=wish.kind, options=plain).first():
-        outcome.made.append(_there(there))
+        errand.outcome.there.append(_there(there))
     else:
-        making.data(wish, outcome, by=by)
+        making.data(wish, errand.outcome, by=errand.by, test=not errand.rehearsed)
 
 
-def _targets(wish: Objectives, outcome: Outcome, by: Actor) -> None:
+def _targets(wish: Objectives, errand: _Errand) -> None:
     if there := DRConfig.objects.filter(environment=placing.environment(None)).first():
-        outcome.made.append(_there(there))
+        errand.outcome.there.append(_there(there))
     else:
-        making.targets(wish, outcome, by=by)
+        making.targets(wish, errand.outcome, by=errand.by)
 
 
 def _there(row: models.Model) -> str:

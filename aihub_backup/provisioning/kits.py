@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from aihub_backup.core.failures import Refused
+from backups.models import Repository
+from backups.services.saving import free_name
+
+NAME = "main"  # of the first repository; those after it have a number behind it
+_CURE = "Move it away, or use --kit FILE."
 
 
 @contextmanager
@@ -22,7 +28,7 @@ def new_file(path: str | None) -> Iterator[IO[str] | None]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise _refused(f"{path} exists already; the kit is not written over anything.") from None
+        raise _taken(path) from None
     except OSError as error:
         raise _refused(f"{path} cannot be made for the kit: {error.strerror}.") from None
     with os.fdopen(descriptor, "w") as file:
@@ -31,6 +37,23 @@ def new_file(path: str | None) -> Iterator[IO[str] | None]:
         except BaseException:
             os.unlink(path)
             raise
+
+
+def default(path: Path) -> Path:
+    """The file of that name; where it is taken, one that carries the name of the repository that comes next."""
+    if not os.path.lexists(path):
+        return path
+    return path.with_name(f"{path.stem}-{free_name(Repository, NAME).replace(' ', '-')}{path.suffix}")
+
+
+def must_be_new(path: str) -> None:
+    """Refused, before anything is made, where `new_file` would refuse for sure."""
+    if os.path.lexists(path):
+        raise _taken(path)
+    if not os.access(os.path.dirname(path) or ".", os.W_OK | os.X_OK):
+        raise _refused(
+            f"{path} cannot be made for the kit: its directory is not there, or is not ours. Use --kit FILE."
+        )
 
 
 def written(file: IO[str] | None, text: str) -> str:
@@ -44,6 +67,10 @@ def written(file: IO[str] | None, text: str) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _taken(path: str) -> Refused:
+    return _refused(f"{path} exists already; the kit is not written over anything. {_CURE}")
 
 
 def _refused(sentence: str) -> Refused:

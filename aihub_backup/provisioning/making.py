@@ -20,10 +20,11 @@ from disaster.services import objectives
 
 @dataclass
 class Outcome:
-    """What was made, what was not and why, what should be mended soon; where the recovery kit lies ("" = none was
-    made)."""
+    """What was made, what was there and stays, what was not made and why, what should be mended soon; where the
+    recovery kit lies ("" = none was made)."""
 
     made: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     kit_file: str = ""
@@ -37,9 +38,9 @@ class Outcome:
             self.refused.append(failure.message)
 
 
-def place(wish: Place, outcome: Outcome, *, by: Actor) -> Storage:
-    """The storage, made ready and probed."""
-    made = storages.create(free_name(Storage, "primary"), wish.kind, wish.options, by=by)
+def place(wish: Place, outcome: Outcome, *, by: Actor, test: bool = True) -> Storage:
+    """The storage; with `test` made ready and probed."""
+    made = storages.create(free_name(Storage, "primary"), wish.kind, wish.options, by=by, test=test)
     outcome.made.append(f"the storage “{made}”: {storages.place(made)}")
     return made
 
@@ -47,7 +48,7 @@ def place(wish: Place, outcome: Outcome, *, by: Actor) -> Storage:
 def repository(storage: Storage, outcome: Outcome, *, by: Actor, kit: str, waive: bool) -> Repository:
     """A repository in the storage. Its kit goes to the new file `kit`; Refused before anything is made if it cannot."""
     with kits.new_file(kit) as file:
-        made = repositories.create(free_name(Repository, "main"), storage, by=by, waive_kit=waive)
+        made = repositories.create(free_name(Repository, kits.NAME), storage, by=by, waive_kit=waive)
         why = kits.written(file, made.text)
     if why:
         raise Refused(f"The recovery kit of “{made.repository}” could not be written to {kit}: {why}.")
@@ -68,9 +69,9 @@ def own(repository: Repository, outcome: Outcome, *, by: Actor) -> OwnProtection
     return made
 
 
-def data(wish: Data, outcome: Outcome, *, by: Actor) -> Source:
-    """The source, after a look at it."""
-    made = sources.create(free_name(Source, wish.name), wish.kind, wish.options, by=by)
+def data(wish: Data, outcome: Outcome, *, by: Actor, test: bool = True) -> Source:
+    """The source; with `test` after a look at it."""
+    made = sources.create(free_name(Source, wish.name), wish.kind, wish.options, by=by, test=test)
     outcome.made.append(f"the source “{made}” ({made.kind})")
     return made
 

@@ -40,7 +40,7 @@ def places() -> list[Place]:
     Whether they are there now or not: a journal comes and goes. A key that is a link is guarded where it leads.
     """
     directories = [_resolved(path) for path in (_keys(), running.work())]
-    own = [*own_database.files(), Path(settings.AIHUB_KIT_PATH), *_variables(), *_inside(_keys())]
+    own = [*own_database.files(), *_kits(), *_variables(), *_inside(_keys())]
     files = dict.fromkeys(map(_resolved, own))
     loose = [path for path in files if not any(path.is_relative_to(one) for one in directories)]
     return [*(Place(path, True) for path in directories), *(Place(path, False) for path in loose)]
@@ -61,6 +61,12 @@ def _keys() -> Path:
 
 def _variables() -> list[Path]:
     return [path for path in settings.AIHUB_VARIABLE_FILES if path.is_file()]
+
+
+def _kits() -> list[Path]:
+    """Those written where nobody named a file; the later ones carry their repository's name."""
+    first = Path(settings.AIHUB_KIT_PATH)
+    return [first, *first.parent.glob(f"{first.stem}-*{first.suffix}")]
 
 
 def _inside(directory: Path) -> list[Path]:

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from pytest_django.fixtures import Settings
 
 from aihub_backup.cli.exits import Exit
 from aihub_backup.core.models import AuditEvent
 from backups.models import Repository, Source, Storage
+from backups.services import own_places
 from disaster.models import DRConfig
 from tests.cli.test_deeds import Terminal
 
@@ -63,9 +65,52 @@ def test_a_dry_run_makes_nothing(hub: Path, capsys: pytest.CaptureFixture[str]) 
 
     told = json.loads(out)
     assert code == Exit.WARNINGS
-    assert "a source “logs” of the kind files" in told["made"]
+    assert "the source “logs” (files)" in told["made"]
     assert told["not_understood"] == ["colour"]
     assert not Storage.objects.exists() and not Source.objects.exists() and not DRConfig.objects.exists()
+
+
+def test_a_dry_run_looks_at_what_is_there(hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(capsys)
+    terminal.types("import-config", str(hub), "--kit", str(tmp_path / "kit"))
+    document = json.loads(hub.read_text())
+    (tmp_path / "more").mkdir()
+    hub.write_text(json.dumps({**document, "backup_paths": ["./data", "./more"]}))
+    before = AuditEvent.objects.count()
+
+    rehearsed = json.loads(terminal.types("import-config", str(hub), "--dry-run", "--json")[1])
+    done = json.loads(terminal.types("import-config", str(hub), "--json")[1])
+
+    assert rehearsed["made"] == done["made"] == ["the source “more” (files)"]
+    assert rehearsed["there"] == done["there"] and len(done["there"]) == 4
+    assert AuditEvent.objects.count() == before + 1
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_kit_that_cannot_be_written_is_told_before_anything_is_made(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    (tmp_path / "kit").write_text("somebody's")
+    terminal = Terminal(capsys)
+
+    there = terminal.types("import-config", str(hub), "--kit", str(tmp_path / "kit"), *more)[2]
+    nowhere = terminal.types("import-config", str(hub), "--kit", str(tmp_path / "none/kit"), *more)[2]
+
+    assert f"{tmp_path}/kit exists already" in there and "use --kit FILE" in there
+    assert f"{tmp_path}/none/kit cannot be made for the kit" in nowhere
+    assert not Storage.objects.exists() and not (tmp_path / "backups").exists()
+    assert (tmp_path / "kit").read_text() == "somebody's"
+
+
+def test_a_second_kit_has_a_file_of_its_own(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    settings.AIHUB_KIT_PATH = tmp_path / "recovery-kit.txt"
+    settings.AIHUB_KIT_PATH.write_text("the first one's")
+    Terminal(capsys).types("import-config", str(hub))
+
+    assert "Recovery code" in (tmp_path / "recovery-kit-main.txt").read_text()
+    assert tmp_path / "recovery-kit-main.txt" in [place.path for place in own_places.places()]
 
 
 def test_a_file_that_is_not_there_is_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
