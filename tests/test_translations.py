@@ -16,7 +16,7 @@ from backups.kinds import STORAGES, STRATEGIES
 ROOT = Path(__file__).resolve().parents[1]
 CATALOGUES = [ROOT / "locale", ROOT / "locale" / "frame"]
 CODE = ("aihub_backup", "backups", "recovery", "disaster")
-CALLS = frozenset({"_", "gettext", "gettext_lazy", "ngettext"})
+CALLS = frozenset({"_", "gettext", "gettext_lazy", "gettext_noop", "ngettext"})
 _STRING = r'((?:"(?:[^"\\]|\\.)*"\n?)+)'
 _TRANSLATE = re.compile(r'{% translate "([^"]+)"|{% translate \'([^\']+)\'')
 _BLOCK = re.compile(r"{% blocktranslate[^%]*%}(.*?){% endblocktranslate", re.DOTALL)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TextIO
 
+from aihub_backup.core import sizes
 from aihub_backup.core.letters import unseen
 
 RED, GREEN, YELLOW, BOLD, DIM = "31", "32", "33", "1", "2"
@@ -66,12 +67,8 @@ def width(text: str) -> int:
 
 
 def size(amount: float) -> str:
-    """Bytes for people: 999 B, 1.5 kB, 3.2 GB (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(amount) < 999.5 or unit == "TB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+    """Bytes for people, as pages write them: 999 B, 1.5 kB, 3.2 GB."""
+    return sizes.in_words(amount)
 
 
 def rate(amount: float, seconds: float) -> str:

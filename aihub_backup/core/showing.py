@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
+
+from aihub_backup.core import sizes
 
 NOTHING = "–"
 MOST = 99  # percent: the last one belongs to the stored end
@@ -48,8 +49,8 @@ def state(row: Any) -> SafeString:
 
 
 def size(count: object) -> str:
-    """Bytes for people, in binary steps; a dash where nobody knows them."""
-    return filesizeformat(count) if isinstance(count, int | float) else NOTHING
+    """Bytes for people, as the command line writes them; a dash where nobody knows them."""
+    return sizes.in_words(count) if isinstance(count, int | float) else NOTHING
 
 
 def moment(at: datetime | None) -> SafeString | str:

@@ -150,12 +150,12 @@ class KindAdmin(AddingAdmin):
 
     # --- changing the options ---
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Kind and options in words."""
+    def worded(self, name: str) -> Any:
+        """Kind and options in words, too."""
         words = {"kind": "kind_in_words", "options": "options_in_words"}
-        return [words.get(name, name) for name in super().get_fields(request, obj)]
+        return words.get(name) or super().worded(name)
 
-    @admin.display(description=gettext_lazy("kind"))
+    @admin.display(description=gettext_lazy("kind"), ordering="kind")
     def kind_in_words(self, row: Any) -> str:
         """Its label."""
         return _(self.table.label(row.kind))

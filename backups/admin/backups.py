@@ -102,7 +102,7 @@ class BackupAdmin(LookingAdmin):
     """Runs and the recovery points they left."""
 
     list_display = ("standing", "asked", "of", "kind", "size", "stored", "took", "verified", "trigger",
-                    "requested_by_name", "held")  # fmt: skip
+                    "asker", "held")  # fmt: skip
     list_display_links = ("asked",)
     list_filter = ("state", "type", "trigger", "environment", ("hold_until", admin.EmptyFieldListFilter))
     list_select_related = ("environment",)
@@ -293,7 +293,7 @@ class VerificationAdmin(DeedAdmin):
     """Integrity checks."""
 
     list_display = ("standing", "asked", "of", "level", "storage", "objects_checked", "checked", "problems_count",
-                    "took", "requested_by_name")  # fmt: skip
+                    "took", "asker")  # fmt: skip
     list_display_links = ("asked",)
     list_filter = ("state", "level", "storage")
     list_select_related = ("part__source", "part__backup", "storage", "job")

@@ -10,13 +10,16 @@ from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin as UnfoldAdmin
 
+from aihub_backup.core import retelling
 from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.long_lists import LongList
 from aihub_backup.core.scoped_admin import ScopedAdmin
+from backups.admin.values import in_words
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -67,8 +70,23 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Every column but secrets and ids, in the model's order; of what is only shown, what says something."""
         unseen = self.hidden if self.sees_names(request, obj) else (*self.hidden, *self.telling)
+        kept = self._open(request, obj)
         names = [field.name for field in self._shown() if field.name not in unseen]
-        return [name for name in names if obj is None or name in self.editable or _told(obj, name)]
+        told = [name for name in names if obj is None or name in kept or _told(obj, name)]
+        return [name if name in kept else self.worded(name) for name in told]
+
+    def worded(self, name: str) -> Any:
+        """What shows a column that is not edited: itself, or a function of the row that says it in words."""
+        return in_words(self.model._meta.get_field(name))
+
+    @admin.display(description=gettext_lazy("requested by"), ordering="requested_by_name")
+    def asker(self, row: Any) -> str:
+        """A person or a schedule by name, or the console itself."""
+        return retelling.actor(row.requested_by_kind, row.requested_by_name)
+
+    def _open(self, request: HttpRequest, obj: Any) -> tuple[str, ...]:
+        """What this person may edit."""
+        return self.editable if obj is None or self.has_change_permission(request, obj) else ()
 
     def sees_names(self, request: HttpRequest, obj: Any) -> bool:
         """May the person see the names of what is inside backups on this row's page?"""
@@ -113,7 +131,9 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
 
 
 def _told(row: Any, name: str) -> bool:
-    return getattr(row, name) not in (None, "", [], {})
+    """Does it say something? A plain “no” does not, and its red cross would look like a fault."""
+    value = getattr(row, name)
+    return value is not False and value not in (None, "", [], {})
 
 
 class AddableAdmin(ServiceAdmin):

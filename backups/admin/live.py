@@ -11,11 +11,18 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import showing
 
 QUIET, LOST = timedelta(seconds=30), timedelta(seconds=settings.AIHUB_JOB_LEASE_SECONDS)
 ETA_AFTER_SHARE, ETA_AFTER = 0.1, timedelta(seconds=30)  # before that any guess is a bad one
+
+PHASES = {  # as handlers call them (backups.runner)
+    "reading": gettext_lazy("reading"), "verifying": gettext_lazy("verifying"), "restoring": gettext_lazy("restoring"),
+    "validating": gettext_lazy("validating"), "reading the log": gettext_lazy("reading the log"),
+    "writing rows": gettext_lazy("writing rows"),
+}  # fmt: skip
 
 
 def told(row: Any, progress: Mapping[str, Any], heartbeat_at: datetime | None) -> dict[str, Any]:
@@ -38,7 +45,7 @@ def fragment(request: HttpRequest, facts: Mapping[str, Any]) -> HttpResponse:
 
 def _phase(row: Any, progress: Mapping[str, Any]) -> str:
     phase = progress.get("phase")
-    return f"{row.get_state_display()} ({phase})" if phase else str(row.get_state_display())
+    return f"{row.get_state_display()} ({PHASES.get(phase, phase)})" if phase else str(row.get_state_display())
 
 
 def _eta(row: Any, progress: Mapping[str, Any]) -> str:

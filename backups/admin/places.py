@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -34,9 +35,9 @@ FOUND_OUT = {  # what a test of a storage finds out (engine.store.Capabilities)
     "durable": gettext_lazy("What is written survives a power cut"),
     "overwrite_refused": gettext_lazy("Overwriting is refused"),
     "writable": gettext_lazy("Can be written to"),
-    "parallel": gettext_lazy("Transfers at once"),
+    "parallel": gettext_lazy("Transfers at the same time, at most"),
     "free_bytes": gettext_lazy("Free space"),
-    "free_objects": gettext_lazy("Room for so many objects"),
+    "free_objects": gettext_lazy("Free files (inodes)"),
 }
 CODE_BY_HAND = keys.blank_recovery_code()  # it is stored nowhere, so it cannot be printed again
 
@@ -87,7 +88,8 @@ class StorageAdmin(UsageColumns, KindAdmin):
     table = STORAGES
     heading = gettext_lazy("Add a storage")
 
-    list_display = ("standing", "name", "kind", "environment", "site", "node", "stored", "points", "tested", "enabled")
+    list_display = ("standing", "name", "kind_in_words", "environment", "site", "node", "stored", "points", "tested",
+                    "enabled")  # fmt: skip
     list_display_links = ("name",)
     list_filter = ("kind", "enabled", "environment", "site", "node")
     list_select_related = ("environment", "site", "node", "repository")
@@ -186,6 +188,7 @@ class RepositoryAdmin(UsageColumns, AdoptingAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
     heading = gettext_lazy("Make a repository")
+    hidden = ("anchors", "era")  # what the log is compared with: it tells people nothing
 
     list_display = ("standing", "name", "storage", "kit", "points", "size", "stored", "codec", "created_at")
     list_display_links = ("name",)
@@ -275,6 +278,8 @@ class RepositoryAdmin(UsageColumns, AdoptingAdmin):
 
 
 def _told(name: str, value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and not name.endswith("bytes"):
+        return intcomma(value)
     return showing.size(value) if name.endswith("bytes") else value
 
 

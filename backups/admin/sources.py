@@ -106,8 +106,17 @@ class SourceAdmin(KindAdmin):
     table = STRATEGIES
     heading = gettext_lazy("Add a source")
 
-    list_display = ("standing", "name", "kind", "environment", "newest_point", "verified", "days", "size", "policy",
-                    "enabled")  # fmt: skip
+    list_display = (
+        "standing",
+        "name",
+        "kind_in_words",
+        "environment",
+        "newest_point",
+        "verified",
+        "days",
+        "size",
+        "enabled",
+    )
     list_display_links = ("name",)
     list_filter = (
         StandingFilter,
@@ -208,7 +217,7 @@ class SourceAdmin(KindAdmin):
         shown = showing.badge(verdict.standing, verdict.standing.label)
         return format_html('<span title="{}">{}</span>', verdict.reason, shown)
 
-    @admin.display(description=gettext_lazy("newest restorable point"))
+    @admin.display(description=gettext_lazy("newest point"))
     def newest_point(self, source: Source) -> SafeString | str:
         """The time of its data."""
         verdict: protection.Verdict = vars(source)["verdict"]

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             model_name="source",
             name="holds_console",
             field=models.BooleanField(
-                default=False, editable=False, help_text="Or what was it once: its backups hold every secret of the console.",
+                default=False, editable=False, help_text="Or it was once: its backups hold every secret of the console.",
                 verbose_name="this console's own database",
             ),
         ),

@@ -42,7 +42,7 @@ class Source(models.Model):
     enabled = models.BooleanField(_("enabled"), default=True)
     holds_console = models.BooleanField(
         _("this console's own database"), default=False, editable=False,
-        help_text=_("Or what was it once: its backups hold every secret of the console."),
+        help_text=_("Or it was once: its backups hold every secret of the console."),
     )  # fmt: skip
     archived_at = models.DateTimeField(_("archived"), null=True, blank=True)
 

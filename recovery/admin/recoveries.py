@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from aihub_backup.core import showing
+from aihub_backup.core import retelling, showing
 from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
@@ -28,6 +28,7 @@ from recovery.admin.findings import in_words
 from recovery.models import Recovery, RecoveryState
 from recovery.models.recovery import BEFORE_THE_START, WORKING
 from recovery.services import recoveries
+from recovery.services.points import NOTICES
 
 EVENTS = 30  # on the page of a recovery
 
@@ -45,7 +46,7 @@ def _what_a_cancel_means(row: Recovery) -> str:
 class RecoveryAdmin(DeedAdmin):
     """Recoveries."""
 
-    list_display = ("standing", "asked", "what", "type", "target", "purpose", "size", "took", "requested_by_name",
+    list_display = ("standing", "asked", "what", "type", "target", "purpose", "size", "took", "asker",
                     "error_code")  # fmt: skip
     list_display_links = ("asked",)
     list_filter = ("state", "type", "purpose", "node")
@@ -53,7 +54,7 @@ class RecoveryAdmin(DeedAdmin):
     search_fields = ("=id", "=backup__id", "target_path", "reason", "requested_by_name")
     date_hierarchy = "created_at"
     hidden = ("requested_by_kind", "requested_by_id", "stage", "tree_inode", "findings", "notices", "job", "include",
-              "exclude")  # fmt: skip
+              "exclude", "reason", "backup")  # fmt: skip
     empty_words = gettext_lazy("Nothing was recovered yet. Try it before you need it: “New recovery” in the sidebar.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("cancel", gettext_lazy("Cancel"), "cancel", "recovery.cancel_recovery", _cancel,
@@ -81,7 +82,8 @@ class RecoveryAdmin(DeedAdmin):
                 if request.method == "POST":
                     made = asking.ask(wish, Actor.of(request.user))
                     return HttpResponseRedirect(self.page_of(made))
-                told["plan"] = asking.plan(wish, Actor.of(request.user))
+                plan = asking.plan(wish, Actor.of(request.user))
+                told.update(plan=plan, notices=_notices(plan.recovery))
             except Failure as failure:
                 told["refusal"] = failure.message
         shared = {**self.admin_site.each_context(request), "title": _("New recovery"), "opts": self.opts}
@@ -104,8 +106,8 @@ class RecoveryAdmin(DeedAdmin):
         return {
             "above": [f"aihub/{name}.html" for name in above], "live": _live(row),
             "progress_url": reverse("admin:recovery_recovery_progress", args=[row.pk]), "events": _events(row)[:EVENTS],
-            "parts": row.parts.select_related("part__source"), "findings": in_words(row.findings),
-            "sees_names": covers(request.user, BROWSE, row),
+            "notices": _notices(row), "parts": row.parts.select_related("part__source"),
+            "findings": in_words(row.findings), "sees_names": covers(request.user, BROWSE, row),
         }  # fmt: skip
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
@@ -144,6 +146,11 @@ class RecoveryAdmin(DeedAdmin):
 
 def _live(row: Recovery) -> dict[str, Any]:
     return live.told(row, row.progress, row.job.heartbeat_at if row.job else None)
+
+
+def _notices(row: Recovery) -> list[str]:
+    """How the request was understood, in the reader's language."""
+    return [retelling.retold(notice, *NOTICES) for notice in row.notices]
 
 
 def _events(row: Recovery) -> QuerySet[AuditEvent]:

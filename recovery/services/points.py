@@ -8,11 +8,21 @@ from typing import NamedTuple
 
 from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from aihub_backup.core.failures import Invalid, Refused
 from backups.models import Backup, BackupPart, Source
 from backups.models.backup import STORED, BackupState
 from recovery.models import RecoveryType
+
+# Kept in the console's own language and told in the reader's (`core.retelling`).
+CHOSEN = gettext_noop("The recovery point of %(at)s was chosen.")
+EARLIER = gettext_noop("The recovery point of %(at)s was chosen. It lies %(gap)s seconds before the moment you named.")
+NO_LOG = gettext_noop(
+    "The recovery point of %(at)s was chosen. It lies %(gap)s seconds before the moment you named. A source of kind"
+    " “%(kind)s” keeps no log of the changes between two backups."
+)
+NOTICES = (CHOSEN, EARLIER, NO_LOG)
 
 
 class Chosen(NamedTuple):
@@ -96,14 +106,11 @@ def _points(source: Source) -> QuerySet[BackupPart]:
 
 def _notices(kind: str, part: BackupPart, at: datetime | None) -> list[str]:
     assert part.data_as_of is not None
-    chosen = f"The recovery point of {_told(part.data_as_of)} was chosen."
     if at is None:
-        return [chosen]
+        return [CHOSEN % {"at": _told(part.data_as_of)}]
     gap = round((at - part.data_as_of).total_seconds())
-    words = f"{chosen} It lies {gap} seconds before the moment you named."
-    if kind == RecoveryType.POINT_IN_TIME:
-        words += f" A source of kind “{part.source.kind}” keeps no log of the changes between two backups."
-    return [words]
+    facts = {"at": _told(part.data_as_of), "gap": gap, "kind": part.source.kind}
+    return [(NO_LOG if kind == RecoveryType.POINT_IN_TIME else EARLIER) % facts]
 
 
 def _out_of_range(source: Source, why: str) -> Refused:

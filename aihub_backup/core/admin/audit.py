@@ -12,7 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from aihub_backup.core import showing
+from aihub_backup.core import retelling, showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.admin.base import ReadOnlyAdmin
 from aihub_backup.core.long_lists import ValuesFilter
@@ -80,17 +80,20 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("actor"), ordering="actor_name")
     def who(self, event: AuditEvent) -> SafeString:
         """The name, and what bears it."""
-        return format_html('{}<span class="aside">{}</span>', event.actor_name, event.get_actor_kind_display())
+        name = retelling.actor(event.actor_kind, event.actor_name)
+        return format_html('{}<span class="aside">{}</span>', name, event.get_actor_kind_display())
 
     @admin.display(description=_("action"), ordering="action")
     def what(self, event: AuditEvent) -> SafeString:
-        """The word that programs know, too."""
-        return format_html('<span class="mono">{}</span>', event.action)
+        """In words, and the word that programs know."""
+        words = retelling.deed(event.action)
+        return format_html('{}<span class="mono{}">{}</span>', words, " aside" if words else "", event.action)
 
     @admin.display(description=_("target"), ordering="target_name")
     def target(self, event: AuditEvent) -> SafeString:
         """The name it had then, and its kind."""
-        return format_html('{}<span class="aside">{}</span>', event.target_name, _noun(event.target_type))
+        name = retelling.target(event.target_name)
+        return format_html('{}<span class="aside">{}</span>', name, _noun(event.target_type))
 
     @admin.display(description=_("environment"))
     def where(self, event: AuditEvent) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.template import Library
 from django.utils.safestring import SafeString
 
-from aihub_backup.core import showing
+from aihub_backup.core import retelling, showing
 
 register = Library()
 
@@ -19,6 +19,15 @@ register.filter("moment", showing.moment)
 register.filter("duration", showing.duration)
 register.filter("bar", showing.bar)
 register.filter("plain", showing.plain)
+register.filter("deed", retelling.deed)
+register.filter("reason", retelling.reason)
+register.filter("retold_target", retelling.target)
+
+
+@register.filter
+def who(event: Any) -> str:
+    """Who did it."""
+    return retelling.actor(event.actor_kind, event.actor_name)
 
 
 @register.filter
