@@ -114,7 +114,7 @@ def _cards(sources: QuerySet[Source], judged: Sequence[Line]) -> list[tuple[str,
     remark = _("%(good)d ended with a recovery point, %(failed)d failed") % {"good": good, "failed": failed}
     return [
         (_("Backup success, 30 days"), share, remark),
-        (_("Oldest newest point"), *_oldest(judged)),
+        (_("Longest since a backup"), *_oldest(judged)),
         (_("Verified"), *_verified(judged)),
     ]
 

@@ -30,5 +30,7 @@ class OneTimePasswordMiddleware:
         due = isinstance(user, User) and user.password_expired
         if not due or (match is not None and match.view_name in OPEN):
             return None
-        messages.warning(request, _("This password was good for one sign-in: choose your own; then the console opens."))
+        messages.warning(
+            request, _("This password is only for choosing your own, which ends it; then the console opens.")
+        )
         return HttpResponseRedirect(reverse("admin:password_change"))

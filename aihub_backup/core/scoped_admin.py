@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import Model, QuerySet
 from django.forms import ModelChoiceField, ModelForm
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -42,6 +42,11 @@ class ScopedAdmin(_ModelAdmin):
         """What the person may see; whoever may change something may see it."""
         verbs = ("view", "change")
         return scope(super().get_queryset(request), request.user, *(permission_for(self.model, verb) for verb in verbs))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Called after what it lists, not “Select … to change”."""
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest, *more: Any) -> bool:
         """Within bounds only where rows say where they belong."""

@@ -88,6 +88,11 @@ def reseal() -> int:
     return count
 
 
+def due(user: object) -> bool:
+    """Does somebody who is signed in lack the second factor that AIHUB_REQUIRE_MFA asks for?"""
+    return bool(settings.AIHUB_REQUIRE_MFA and isinstance(user, User) and not is_mfa_enabled(user))
+
+
 class SecondFactorMiddleware:
     """With AIHUB_REQUIRE_MFA, leads who has no second factor yet to the page where one is made, and nowhere else."""
 
@@ -101,8 +106,6 @@ class SecondFactorMiddleware:
     def process_view(self, request: HttpRequest, *_view: object) -> HttpResponse | None:
         """None lets the request pass."""
         user, match = request.user, request.resolver_match
-        if not settings.AIHUB_REQUIRE_MFA or not isinstance(user, User):
-            return None
-        if (match is not None and match.view_name in OPEN) or is_mfa_enabled(user):
+        if (match is not None and match.view_name in OPEN) or not due(user):
             return None
         return HttpResponseRedirect(reverse("mfa_activate_totp"))

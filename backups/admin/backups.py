@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from aihub_backup.core import showing
+from aihub_backup.core import retelling, showing
 from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid
@@ -30,6 +30,7 @@ from backups.models import Backup, BackupPart, BackupState, Source, Trigger, Ver
 from backups.models.backup import BACKUP_STORED, STORED
 from backups.models.verification import VERIFICATION_ACTIVE
 from backups.services import backups, holds, verifications
+from backups.services.slots import NOTES
 
 LEVEL = 2  # of a verification that is asked for by a button
 VERIFY = "backups.verify_backup"
@@ -164,8 +165,11 @@ class BackupAdmin(LookingAdmin):
         """Progress, parts, and the way to the other pages."""
         parts = list(row.parts.select_related("source", "repository", "job"))
         stored = [part for part in parts if part.state in STORED]
+        missed = _missed(row) if row.state == BackupState.MISSED else {}
         return {
-            "above": ["aihub/views.html", "aihub/progress.html", "aihub/backup_parts.html"], "live": progress_of(row),
+            "above": ["aihub/views.html", *(["aihub/missed.html"] if missed else []), "aihub/progress.html",
+                      "aihub/backup_parts.html"],
+            "live": progress_of(row), **missed,
             "progress_url": reverse("admin:backups_backup_progress", args=[row.pk]), "parts": parts, "stored": stored,
             "views": self.views(request, row), "here": "overview", "sees_names": covers(request.user, BROWSE, row),
         }  # fmt: skip
@@ -217,6 +221,13 @@ class BackupAdmin(LookingAdmin):
     def held(self, backup: Backup) -> SafeString | str:
         """Until when."""
         return showing.moment(backup.hold_until) if backup.held else showing.NOTHING
+
+
+def _missed(backup: Backup) -> dict[str, Any]:
+    """Which slot it was, and why nothing came of it."""
+    slot = backup.slots.select_related("schedule").first()
+    why = retelling.retold(slot.note, *NOTES) if slot and slot.note else _("Nothing was written down about why.")
+    return {"slot": slot, "why": why}
 
 
 def _says(word: str) -> Q:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aihub_backup.core import showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
 from backups.admin.base import AddableAdmin
@@ -28,8 +29,8 @@ STEPS = {
 class PolicyAdmin(AddableAdmin):
     """What protection means."""
 
-    list_display = ("name", "applies_to", "keeps", "verify_level", "verify_interval_hours", "rpo_target_minutes",
-                    "rto_target_minutes", "immutable_days", "required_copies")  # fmt: skip
+    list_display = ("name", "applies_to", "keeps", "verified", "rpo", "rto", "immutable_days",
+                    "required_copies")  # fmt: skip
     empty_words = gettext_lazy("A policy says how long points are kept and how old the newest one may be.")
     search_fields = ("name", "description")
     list_filter = ("verify_level",)
@@ -55,6 +56,23 @@ class PolicyAdmin(AddableAdmin):
         told = [f"{getattr(policy, name)} {words}" for name, words in STEPS.items() if getattr(policy, name)]
         return ", ".join(told) or _("everything")
 
+    @admin.display(description=gettext_lazy("verified"), ordering="verify_level")
+    def verified(self, policy: Policy) -> str:
+        """At which level, and how often."""
+        level = _("level %(level)d") % {"level": policy.verify_level} if policy.verify_level else showing.NOTHING
+        hours = policy.verify_interval_hours
+        return f"{level}, {_('every %(hours)d h') % {'hours': hours}}" if hours else level
+
+    @admin.display(description=gettext_lazy("RPO"), ordering="rpo_target_minutes")
+    def rpo(self, policy: Policy) -> str:
+        """How old the newest point may be."""
+        return _span(policy.rpo_target_minutes)
+
+    @admin.display(description=gettext_lazy("RTO"), ordering="rto_target_minutes")
+    def rto(self, policy: Policy) -> str:
+        """How long a recovery may take."""
+        return _span(policy.rto_target_minutes)
+
     def add(self, by: Actor, values: Mapping[str, Any]) -> Policy:
         """A new one."""
         return policies.create(by=by, **values)
@@ -62,6 +80,10 @@ class PolicyAdmin(AddableAdmin):
     def change(self, row: Policy, by: Actor, changes: Mapping[str, Any]) -> None:
         """Other promises."""
         policies.update(row, by=by, **changes)
+
+
+def _span(minutes: int | None) -> str:
+    return showing.duration(60 * minutes) if minutes else showing.NOTHING
 
 
 @admin.register(Site)

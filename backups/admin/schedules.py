@@ -13,13 +13,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateformat import format as date_format
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timeuntil
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from aihub_backup.core import pairs, showing
+from aihub_backup.core import pairs, retelling, showing
 from aihub_backup.core.access import scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
@@ -27,7 +27,9 @@ from aihub_backup.core.scoped_admin import ScopedAdmin
 from backups.admin import charts
 from backups.admin.base import AddableAdmin
 from backups.models import Schedule, ScheduleSlot, Source, Trigger
+from backups.models.backup import type_word
 from backups.services import cron, guards, schedules
+from backups.services.slots import NOTES
 
 RUN = "backups.run_backup"
 SWITCH = ("enabled", "disabled_reason")
@@ -38,8 +40,7 @@ NEWEST = 10
 class ScheduleAdmin(AddableAdmin):
     """When backups are made by themselves."""
 
-    list_display = ("name", "of", "type", "in_words", "timezone", "next_run", "newest_slot", "slots_dots", "policy",
-                    "enabled")  # fmt: skip
+    list_display = ("name", "of", "type_word", "when", "next_run", "slots_dots", "enabled")
     empty_words = _("Backups are made by hand only. A schedule makes them by themselves, each slot once.")
     list_filter = ("enabled", "type", "environment", "policy", "misfire")
     list_select_related = ("policy", "environment")
@@ -120,7 +121,7 @@ class ScheduleAdmin(AddableAdmin):
     def of(self, schedule: Schedule) -> str:
         """Their names, or how they are chosen."""
         named = ", ".join(sorted(source.name for source in schedule.sources.all()))
-        return named or ", ".join(pairs.lines(schedule.tags)) or gettext("all it means")
+        return named or ", ".join(pairs.lines(schedule.tags)) or gettext("all of its type")
 
     @admin.display(description=_("last slots"))
     def slots_dots(self, schedule: Schedule) -> SafeString:
@@ -135,29 +136,40 @@ class ScheduleAdmin(AddableAdmin):
         """The expression for people."""
         return cron.in_words(schedule.cron_expression)
 
+    @admin.display(description=_("type"), ordering="type")
+    def type_word(self, schedule: Schedule) -> str:
+        """In one word."""
+        return type_word(schedule.type)
+
+    @admin.display(description=_("when"), ordering="cron_expression")
+    def when(self, schedule: Schedule) -> SafeString:
+        """The expression for people, and the zone it is read in."""
+        return format_html('{}<span class="aside">{}</span>', self.in_words(schedule), schedule.timezone)
+
     @admin.display(description=_("next run"))
-    def next_run(self, schedule: Schedule) -> str:
-        """The next moment."""
-        found = _told(schedule, 1)
-        return found[0] if found else "–"
+    def next_run(self, schedule: Schedule) -> SafeString | str:
+        """The next moment, in the schedule's zone, then how far it is."""
+        found = next(iter(schedules.next_runs(schedule, 1)), None)
+        if found is None:
+            return showing.NOTHING
+        told = date_format(found.astimezone(schedule.zone), "Y-m-d H:i T")
+        return format_html('<span class="keep">{}</span><span class="aside">{}</span>', told, showing.relative(found))
 
     @admin.display(description=_("next runs"))
     def next_runs(self, schedule: Schedule) -> SafeString | str:
         """The next five, in the schedule's zone."""
         return _lines(_told(schedule, 5)) or str(_("none: the schedule is disabled"))
 
-    @admin.display(description=_("newest slot"))
-    def newest_slot(self, schedule: Schedule) -> str:
-        """What became of it."""
-        slot = next(iter(getattr(schedule, "newest", ())), None)
-        return f"{slot.get_state_display()}, {slot.due_at:%Y-%m-%d %H:%M} UTC" if slot else "–"
-
     @admin.display(description=_("newest slots"))
     def newest_slots(self, schedule: Schedule) -> SafeString | str:
         """What became of the last ones, and why."""
         rows = schedule.slots.all()[:NEWEST]
-        lines = [f"{slot.due_at:%Y-%m-%d %H:%M} UTC: {slot.get_state_display()} {slot.note}".strip() for slot in rows]
+        lines = [f"{slot.due_at:%Y-%m-%d %H:%M} UTC: {slot.get_state_display()} {_why(slot)}".strip() for slot in rows]
         return _lines(lines) or "–"
+
+
+def _why(slot: ScheduleSlot) -> str:
+    return retelling.retold(slot.note, *NOTES)
 
 
 def _told(schedule: Schedule, count: int) -> list[str]:

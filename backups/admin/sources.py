@@ -109,8 +109,7 @@ class SourceAdmin(KindAdmin):
     list_display = (
         "standing",
         "name",
-        "kind_in_words",
-        "environment",
+        "what",
         "newest_point",
         "verified",
         "days",
@@ -216,6 +215,11 @@ class SourceAdmin(KindAdmin):
         verdict: protection.Verdict = vars(source)["verdict"]
         shown = showing.badge(verdict.standing, verdict.standing.label)
         return format_html('<span title="{}">{}</span>', verdict.reason, shown)
+
+    @admin.display(description=gettext_lazy("kind"), ordering="kind")
+    def what(self, source: Source) -> SafeString:
+        """The kind in words, then where it belongs."""
+        return format_html('{}<span class="aside">{}</span>', self.kind_in_words(source), source.environment)
 
     @admin.display(description=gettext_lazy("newest point"))
     def newest_point(self, source: Source) -> SafeString | str:

@@ -83,6 +83,12 @@ class Mode(models.TextChoices):
     DIFFERENTIAL = "differential", _("differential")
 
 
+def type_word(kind: str) -> str:
+    """The type in one word; its label explains itself."""
+    known = Mode if kind in Mode.values else BackupType
+    return str(known(kind).label)
+
+
 ACTIVE = frozenset({PartState.QUEUED, PartState.RUNNING, PartState.CANCELLING})
 STORED = frozenset({PartState.COMPLETED, PartState.COMPLETED_WITH_WARNINGS})  # there is a recovery point
 BAD = frozenset({BackupState.PARTIAL, BackupState.FAILED, BackupState.MISSED})
@@ -152,8 +158,7 @@ class Backup(models.Model):
     @property
     def type_word(self) -> str:
         """Its type in one word: the label of the type explains itself."""
-        known = Mode if self.type in Mode.values else BackupType
-        return str(known(self.type).label)
+        return type_word(self.type)
 
     @property
     def active(self) -> bool:

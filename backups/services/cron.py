@@ -6,6 +6,7 @@ the hour that it repeats a fixed time comes once, and “every …” goes on as
 
 from __future__ import annotations
 
+import calendar
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from cron_descriptor import FormatException, MissingFieldException, Options, WrongArgumentException, get_description
 from cronsim import CronSim, CronSimError
+from django.utils.dates import MONTHS, WEEKDAYS
 from django.utils.translation import get_language
 
 from aihub_backup.core.failures import Invalid
@@ -80,9 +82,18 @@ def in_words(expression: str) -> str:
     options.use_24hour_time_format = True
     options.locale_code = "zh_CN" if (get_language() or "").startswith("zh") else "en_US"
     try:
-        return str(get_description(expression, options))
+        return _named(str(get_description(expression, options)))
     except (FormatException, MissingFieldException, WrongArgumentException):
         return expression
+
+
+def _named(words: str) -> str:
+    """With days and months as the reader calls them: the library knows their English names only."""
+    days = zip(calendar.day_name, WEEKDAYS.values(), strict=True)
+    months = zip(calendar.month_name[1:], MONTHS.values(), strict=True)
+    for english, name in (*days, *months):
+        words = words.replace(english, str(name))
+    return words
 
 
 def for_beat(expression: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from aihub_backup.core import tags
 from aihub_backup.core.audit import Actor, record
@@ -36,8 +37,11 @@ log = logging.getLogger(__name__)
 # A clock may be set back by so much without a slot that was run becoming due a second time.
 SET_BACK = timedelta(hours=1)
 
-_SUPERSEDED = "A newer slot took its place."
-_LATE = "Nobody could begin it within the grace."
+# Kept in the console's own language and told in the reader's (`core.retelling`).
+_SUPERSEDED = gettext_noop("A newer slot took its place.")
+_LATE = gettext_noop("Nobody could begin it within the grace.")
+_PAUSED = gettext_noop("All its sources are paused.")
+NOTES = (_SUPERSEDED, _LATE, _PAUSED)
 
 
 def schedule_due(schedule_id: UUID | str, now: datetime | None = None) -> Backup | None:
@@ -152,7 +156,7 @@ def _deadline(schedule: Schedule, slot: ScheduleSlot) -> datetime:
 
 def _run(schedule: Schedule, slot: ScheduleSlot) -> Backup | None:
     if _paused(schedule):
-        _settle(slot, SlotState.SKIPPED, note="All its sources are paused.")
+        _settle(slot, SlotState.SKIPPED, note=_PAUSED)
         return None
     try:
         backup = ask(schedule, by=_actor(schedule), trigger=Trigger.SCHEDULE)

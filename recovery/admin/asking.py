@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.conf import settings
@@ -24,6 +25,7 @@ from recovery.services.recoveries import Plan, Target
 
 REQUEST = "recovery.request_recovery"
 LONGEST_REASON = 1000
+OFFERED = 50  # backups in the list to choose from
 WILD = frozenset("*?[")
 _FIELD = {"class": "field"}
 
@@ -41,6 +43,12 @@ WHERE = (
     ("", ("to",)), (TargetKind.NEW_PLACE, ("path", "node")), (TargetKind.NEW_DATABASE, ("database", "make_roles")),
     ("", ("reason",)),
 )  # fmt: skip
+
+
+class Needed(forms.CharField):
+    """Has to be filled in where its target is chosen, and is marked so; of another target it stays empty."""
+
+    needed = True
 
 
 class Lines(forms.CharField):
@@ -67,7 +75,8 @@ class Wish(forms.Form):
     )  # fmt: skip
     backup = forms.ModelChoiceField(
         Backup.objects.none(), required=False, label=gettext_lazy("… or this backup"),
-        widget=forms.TextInput(attrs=_FIELD), help_text=gettext_lazy("Its id; leave the source empty then."),
+        widget=forms.Select(attrs=_FIELD), empty_label=gettext_lazy("none"),
+        help_text=gettext_lazy("One of the newest; leave the source empty then."),
     )  # fmt: skip
     part = Lines(required=False, label=gettext_lazy("Only these parts of the backup"))
     include = Lines(
@@ -78,7 +87,7 @@ class Wish(forms.Form):
     to = forms.ChoiceField(
         choices=TO, initial=TargetKind.NEW_PLACE, label=gettext_lazy("Target"), widget=forms.RadioSelect()
     )
-    path = forms.CharField(
+    path = Needed(
         required=False, label=gettext_lazy("A new place: a directory that does not exist yet"),
         widget=forms.TextInput(attrs={**_FIELD, "spellcheck": "false"}),
     )  # fmt: skip
@@ -86,7 +95,7 @@ class Wish(forms.Form):
         Node.objects.none(), required=False, label=gettext_lazy("On the disk of"), widget=forms.Select(attrs=_FIELD),
         empty_label=gettext_lazy("the node that reaches the data"),
     )  # fmt: skip
-    database = forms.CharField(
+    database = Needed(
         required=False, max_length=100, label=gettext_lazy("Name of the new database"),
         widget=forms.TextInput(attrs={**_FIELD, "spellcheck": "false"}),
         help_text=gettext_lazy("One that the source's server does not have yet; the database comes back whole."),
@@ -101,16 +110,27 @@ class Wish(forms.Form):
 
     def __init__(self, request: HttpRequest, data: QueryDict | None, initial: Mapping[str, Any]) -> None:
         super().__init__(data, initial=dict(initial))
-        sources = scope(Source.objects.all(), request.user, REQUEST)
+        sources = scope(Source.objects.filter(holds_console=False), request.user, REQUEST)
         rows: dict[str, QuerySet[Any]] = {"source": sources, "node": Node.objects.filter(enabled=True)}
         rows["backup"] = scope(Backup.objects.filter(state__in=BACKUP_STORED), request.user, REQUEST)
         for name, queryset in rows.items():
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = queryset
+        self._offer_newest(rows["backup"])
         if not _any_database(sources):
             for name in DATABASE:
                 del self.fields[name]
+
+    def _offer_newest(self, rows: QuerySet[Backup]) -> None:
+        """To choose from: the newest ones and the one that was named. Every one within reach is accepted."""
+        named = str((self.data if self.is_bound else self.initial).get("backup") or "")
+        newest = list(rows.prefetch_related("parts__source").order_by("-created_at", "-id")[:OFFERED])
+        if named and named not in {str(one.pk) for one in newest}:
+            newest += _named(rows, named)
+        field = self.fields["backup"]
+        assert isinstance(field.widget, forms.Select)
+        field.widget.choices = [("", _("none")), *((str(one.pk), _told(one)) for one in newest)]
 
     @property
     def what(self) -> list[forms.BoundField]:
@@ -182,6 +202,21 @@ def _kind(given: Mapping[str, Any]) -> str:
 def _any_database(sources: QuerySet[Source]) -> bool:
     """Is there a source that can come back as a new database?"""
     return any(map(databases.possible, sources.order_by().values_list("kind", flat=True).distinct()))
+
+
+def _named(rows: QuerySet[Backup], key: str) -> list[Backup]:
+    """The one with that id; none where it is no id, or out of reach: the field says so."""
+    try:
+        return list(rows.prefetch_related("parts__source").filter(pk=UUID(key)))
+    except ValueError:
+        return []
+
+
+def _told(backup: Backup) -> str:
+    """“etc, shop: nightly 2026-11-27 02:00”."""
+    held = ", ".join(sorted(part.source.name for part in backup.parts.all()))
+    at = f"{timezone.localtime(backup.created_at):%Y-%m-%d %H:%M %Z}"
+    return f"{held}: {backup.label or backup.type_word} {at}"
 
 
 def _joined(given: QueryDict) -> QueryDict:

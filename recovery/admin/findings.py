@@ -8,6 +8,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aihub_backup.core import showing
+
 CHECKS = {
     "read back": gettext_lazy("read back and compared"),
     "open": gettext_lazy("opens as a database"),
@@ -36,7 +38,8 @@ def _counted(finding: Mapping[str, Any]) -> str:
     counts = finding.get("counts")
     if not counts or not finding["passed"]:
         return ""
-    told = [_("%(files)d files, %(bytes)d bytes, have the SHA-256 that was recorded.") % counts]
+    sized = {**counts, "size": showing.size(counts["bytes"])}
+    told = [_("%(files)d files, %(size)s, have the SHA-256 that was recorded.") % sized]
     if counts["missing"]:
         told.append(_("%(missing)d items, reported as not restored, are not there.") % counts)
     return " ".join(told)

@@ -239,6 +239,8 @@ def test_a_repository_is_made_and_its_kit_shown_once_and_proven(browser: Client,
     repository = Repository.objects.get()
     address = reverse("admin:backups_repository_kit", args=[repository.pk])
     code = re.findall(r"Recovery code\s+(\S+)", shown.text)[0]
+    assert "data-print" in shown.text and "It is shown once." in shown.text
+    assert "data-question" not in browser.get(address).text
     assert "This page is shown once" in shown.text and f'action="{address}"' in shown.text
     assert CANARY not in shown.text and code not in browser.get(address).text
     assert code not in browser.get(reverse("admin:backups_repository_change", args=[repository.pk])).text

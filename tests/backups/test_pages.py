@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +307,31 @@ def test_progress_warns_of_silence_and_ends_with_the_work(browser: Client, sourc
 
     assert re.search(r"has been silent for 1\d\d s", silent.text)
     assert ended.headers["HX-Refresh"] == "true" and "hx-get" not in ended.text
+
+
+def test_a_missed_backup_says_which_slot_it_was_and_why(browser: Client, source: Source, by: Actor) -> None:
+    schedule = schedules.create("nightly", "full", "0 2 * * *", by=by, sources=[source])
+    missed = Backup.objects.create(type="full", state="missed", label="nightly", requested_by_name="nightly")
+    due = datetime(2026, 11, 27, 2, 0, tzinfo=UTC)
+    schedule.slots.create(due_at=due, state="missed", backup=missed, note="A newer slot took its place.")
+
+    page = browser.get(page_of(missed)).text
+
+    assert "2026-11-27 02:00 UTC" in page and "A newer slot took its place." in page
+    assert reverse("admin:backups_schedule_change", args=[schedule.pk]) in page
+
+
+def test_a_source_shows_its_kind_in_words_and_no_cross_for_a_plain_no(browser: Client, source: Source) -> None:
+    page, listed = browser.get(page_of(source)).text, browser.get(reverse("admin:backups_source_changelist")).text
+
+    assert "own database" not in page
+    assert "Files and directories" in listed and "<title> Sources |" in " ".join(listed.split())
+
+
+def test_a_repository_shows_no_marks_of_its_log(browser: Client, backup: Backup) -> None:
+    page = browser.get(page_of(Repository.objects.get())).text
+
+    assert "log/0000" not in page and "Histories accepted" not in page
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------

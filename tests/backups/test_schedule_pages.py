@@ -60,7 +60,8 @@ def test_the_page_shows_the_next_runs_in_words_and_times(browser: Client, nightl
 
     assert page.count("02:00 CST (in ") == 5
     assert "At 02:00" in page and "18:00 UTC: run" in page
-    assert "02:00 CST (in " in listed and "run, " in listed
+    assert "02:00 CST<" in listed and ">in " in listed and "18:00 run" in listed
+    assert "<title> Schedules |" in " ".join(listed.split())
     schedules.disable(nightly, by=Actor(None, "x", "user"), reason="because")
     assert "none: the schedule is disabled" in browser.get(page_of(nightly)).text
 

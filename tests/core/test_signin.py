@@ -122,9 +122,11 @@ def test_where_it_is_required_the_first_thing_to_do_is_to_make_one(
     sign_in(client)
 
     led, api = client.get("/admin/"), client.get("/api/v1/backup/list")
+    asked = client.get(f"/accounts/reauthenticate/?next={ACTIVATE}")
     client.post(f"/accounts/reauthenticate/?next={ACTIVATE}", {"password": PASSWORD})
     page = client.get(ACTIVATE)
 
+    assert "asks for a second factor" in asked.text
     assert led.headers["Location"] == api.headers["Location"] == ACTIVATE
     assert page.status_code == 200, page.headers
     assert "AI Hub Backup" in page.text

@@ -18,7 +18,7 @@ def test_what_was_read_back_is_told_in_the_reader_s_language() -> None:
 
         assert str(found["label"]) == "回读并比对"
 
-    assert found["detail"] == "2 个文件（30 字节）的 SHA-256 与记录一致。 1 个报告为未恢复的项目不在其中。"
+    assert found["detail"] == "2 个文件（30 B）的 SHA-256 与记录一致。 1 个报告为未恢复的项目不在其中。"
 
 
 def test_what_differs_is_told_as_it_was_found() -> None:

@@ -51,6 +51,33 @@ def test_it_shows_a_recovery_with_its_parts(signed_in: Client, backup: Backup, t
     assert signed_in.get("/admin/recovery/recovery/add/").status_code == 403
 
 
+def test_it_offers_backups_by_name_and_marks_what_is_needed(signed_in: Client, backup: Backup) -> None:
+    page = signed_in.get(NEW, {"backup": str(backup.pk)}).text
+
+    assert re.search(rf'<option value="{backup.pk}" selected>[^<]*full \d{{4}}-', page), page
+    assert re.search(r"Reason, for the audit log<span class=.must", page) and "Has to be filled in." in page
+
+
+def test_it_does_not_offer_the_console_itself(signed_in: Client, backup: Backup) -> None:
+    Source.objects.update(holds_console=True)
+
+    page = signed_in.get(NEW).text
+
+    assert f'<option value="{Source.objects.get().pk}"' not in page
+
+
+def test_it_tells_its_notices_in_the_language_of_the_reader(
+    signed_in: Client, backup: Backup, target: Path, by: Actor
+) -> None:
+    recovery = asked(by, backup, target)
+    Recovery.objects.update(notices=["The recovery point of 2026-11-27 00:06:54 UTC was chosen."], size_bytes=1363907)
+
+    page = signed_in.get(f"/admin/recovery/recovery/{recovery.pk}/change/", headers={"accept-language": "zh-hans"}).text
+
+    assert "已选择 2026-11-27 00:06:54 UTC 的恢复点。" in page and "was chosen" not in page
+    assert "1.4 MB" in page and "1363907" not in page
+
+
 @pytest.mark.parametrize("state", RecoveryState.values)
 def test_it_has_a_page_in_every_state(signed_in: Client, backup: Backup, target: Path, by: Actor, state: str) -> None:
     recovery = asked(by, backup, target)

@@ -81,7 +81,7 @@ def test_a_place_that_others_use_too_tells_nothing_of_their_points(
 
     page = client.get(f"/admin/backups/{noun}/")
 
-    assert "1.0\xa0KB" in page.text and "\xa0GB" not in page.text
+    assert "1.0 kB" in page.text and " GB" not in page.text
 
 
 def test_a_policy_counts_the_sources_that_the_person_sees(client: Client, ours: World, theirs: World) -> None:
