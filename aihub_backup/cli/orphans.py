@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -16,16 +17,13 @@ def adopt() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def children() -> list[int]:
-    """Process ids of the direct children of this process, adopted ones included."""
-    return sorted(set(_listed()))
+def children(pid: int | None = None) -> list[int]:
+    """Process ids of the direct children of that process, or of this one, adopted ones included; none of a dead one."""
+    return sorted(set(_listed("self" if pid is None else str(pid))))
 
 
-def _listed() -> Iterator[int]:
-    try:
-        threads = os.listdir("/proc/self/task")
-    except OSError:
-        return
-    for thread in threads:
-        with open(f"/proc/self/task/{thread}/children", "rb") as file:
-            yield from map(int, file.read().split())
+def _listed(process: str) -> Iterator[int]:
+    with contextlib.suppress(OSError):  # it has ended, or a thread of it
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with open(f"/proc/{process}/task/{thread}/children", "rb") as file:
+                yield from map(int, file.read().split())

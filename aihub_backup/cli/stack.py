@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from aihub_backup.cli.supervisor import Program
+from aihub_backup.cli.supervisor import Program, Pulse
+from aihub_backup.home import PULSE
 
 QUEUES = ("backup", "recovery")
 QUICK_QUEUES = ("control", "notify")
+SILENCE = 150.0  # seconds; the pool is called every minute (core.nodes.call)
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,17 @@ def programs(site: Site) -> list[Program]:
             descriptors=(site.descriptor,),
             more={"PROMETHEUS_MULTIPROC_DIR": str(site.home / "metrics")},
         ),
-        _program(site, "worker", _worker(site, "jobs", jobs), grace=site.drain),
+        _program(site, "worker", _worker(site, "jobs", jobs), grace=site.drain, pulse=_pulse(site)),
         _program(site, "control", _worker(site, "control", quick)),
         _program(site, "beat", ("celery", "--app", "aihub_backup.celery", "beat", "--pidfile=")),
     ]
+
+
+def _pulse(site: Site) -> Pulse | None:
+    """Of the pool that does the jobs. Where messages are files its processes share one pipe and its lock: whoever is
+    killed while it listens (out of memory, `kill -9`) takes the lock with it, and the others hear nothing any more.
+    With a broker on a server each has a pipe of its own."""
+    return None if os.environ.get("AIHUB_BROKER_URL") else Pulse(site.home / PULSE, SILENCE)
 
 
 def _worker(site: Site, name: str, options: list[str]) -> tuple[str, ...]:
@@ -70,6 +79,7 @@ def _program(
     grace: float = 10.0,
     descriptors: tuple[int, ...] = (),
     more: Mapping[str, str] = MappingProxyType({}),
+    pulse: Pulse | None = None,
 ) -> Program:
     return Program(
         name=name,
@@ -79,4 +89,5 @@ def _program(
         log=site.home / "log" / f"{name}.log" if site.logs_to_files else None,
         descriptors=descriptors,
         grace=grace,
+        pulse=pulse,
     )

@@ -30,6 +30,22 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """A file that a living program touches; silent for longer than `silence` seconds it is taken for stuck."""
+
+    file: Path
+    silence: float
+
+    def is_silent(self, lived: float) -> bool:
+        """Of a program that has run for so many seconds."""
+        try:
+            age = time.time() - self.file.stat().st_mtime
+        except FileNotFoundError:
+            age = lived
+        return min(age, lived) > self.silence
+
+
+@dataclass(frozen=True)
 class Program:
     """What to keep running. `grace`: seconds between the request to end (SIGTERM) and the kill of its whole group."""
 
@@ -40,6 +56,7 @@ class Program:
     log: Path | None = None  # None: the supervisor's own stderr
     descriptors: tuple[int, ...] = ()
     grace: float = 10.0
+    pulse: Pulse | None = None  # None: whether it is stuck is not asked
 
 
 class Kept:
@@ -55,6 +72,15 @@ class Kept:
     @property
     def due(self) -> bool:
         return self.process is None and time.monotonic() >= self.start_at
+
+    @property
+    def stuck(self) -> bool:
+        """No sign of life, and no child of its children runs that could be what it waits for."""
+        if self.process is None or self.program.pulse is None:
+            return False
+        if not self.program.pulse.is_silent(time.monotonic() - self.started_at):
+            return False
+        return not any(orphans.children(child) for child in orphans.children(self.process.pid))
 
     def start(self) -> None:
         """Start the program; the kernel kills it when this thread ends."""
@@ -117,6 +143,7 @@ class Supervisor:
 
     def step(self, patience: float = 1.0) -> bool:
         """Bury the dead, start what is due, wait up to `patience` seconds. False when a signal asks to stop."""
+        self._stop_the_stuck()
         self._bury_the_dead()
         for kept in self.kept:
             if kept.due:
@@ -141,6 +168,12 @@ class Supervisor:
 
     def _asked_to_stop(self, patience: float) -> bool:
         return not self._mailbox.wait(patience).isdisjoint(STOPS)
+
+    def _stop_the_stuck(self) -> None:
+        for kept in self.kept:
+            if kept.stuck:
+                self._report(f"{kept.program.name} gave no sign of life any more and is killed.")
+                kept.kill_group()
 
     def _bury_the_dead(self, quiet: bool = False) -> None:
         """Reap every dead child: ours are buried, adopted strangers only reaped."""

@@ -31,6 +31,11 @@ def announce() -> Node:
     return node
 
 
+def beat() -> None:
+    """Show the supervisor of this host that the pool of workers hears what it is told."""
+    settings.AIHUB_PULSE_PATH.touch()
+
+
 def call() -> None:
     """Ask every enabled node for a sign of life, on its own queue."""
     for node in Node.objects.filter(enabled=True):

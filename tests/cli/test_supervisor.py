@@ -39,7 +39,8 @@ def report(text):
         file.write(text + "\\n")
 
 watch = supervisor.Supervisor([
-    program(name, source, grace=grace) for name, source, grace in json.loads(sys.argv[2])
+    program(name, source, grace=grace, pulse=supervisor.Pulse(place / "pulse", 0.6) if name == "pool" else None)
+    for name, source, grace in json.loads(sys.argv[2])
 ], report)
 while watch.step(0.5):
     (place / "children").write_text(json.dumps([kept.process.pid if kept.process else None for kept in watch.kept]))
@@ -66,6 +67,21 @@ import os, subprocess, sys, time
 own = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], process_group=0)
 same = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
 open('PLACE/family', 'w').write(f'{own.pid} {same.pid}')
+time.sleep(600)
+"""
+
+
+LIVELY = """
+import pathlib, time
+open('PLACE/runs', 'a').write('x')
+while True:
+    pathlib.Path('PLACE/pulse').touch()
+    time.sleep(0.1)
+"""
+BUSY = """
+import subprocess, sys, time
+open('PLACE/runs', 'a').write('x')
+subprocess.Popen([sys.executable, '-c', 'import os; os.system("sleep 600; true")'])  # a child that waits for a program
 time.sleep(600)
 """
 
@@ -119,6 +135,24 @@ def test_it_starts_a_killed_program_again_and_says_so(stage: Stage) -> None:
     eventually(lambda: stage.text("runs") == "xx")
     assert "web was killed by SIGKILL; it is started again in" in stage.text("said")
     assert stage.close() == 0
+
+
+def test_it_starts_a_program_again_that_gives_no_sign_of_life(stage: Stage) -> None:
+    stage.open(pool=(SLEEPER, 5))
+
+    eventually(lambda: stage.text("runs") == "xx")
+
+    assert "pool gave no sign of life any more and is killed." in stage.text("said")
+
+
+@pytest.mark.parametrize("program", [LIVELY, BUSY], ids=["lively", "busy"])
+def test_it_leaves_alone_who_lives_or_waits_for_its_own_work(stage: Stage, program: str) -> None:
+    stage.open(pool=(program, 5))
+    eventually(lambda: stage.text("runs") == "x")
+
+    time.sleep(1.5)  # more than twice the silence that is allowed
+
+    assert (stage.text("runs"), stage.text("said")) == ("x", "")
 
 
 def test_it_waits_longer_after_each_early_death(stage: Stage) -> None:

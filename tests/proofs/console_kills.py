@@ -33,6 +33,7 @@ TEN: list[Salvo] = [
     ("runner",), ("runner",), ("engine worker",), ("engine worker",), ("pool process",), ("worker",),
     ("worker", "web"), ("beat",), ("control",),
 ]  # fmt: skip
+LISTENERS = 4
 LOAD = Scale(files=400, early=4 << 20, bulk=64 << 20)
 
 
@@ -43,6 +44,18 @@ def killed_console(case: Case) -> Figures:
     room = roomy(20 * LOAD.bulk, case.place)
     try:
         return KilledConsole(case.place, room, case.random, LOAD).prove(case.random.sample(TEN, len(TEN)))
+    finally:
+        remove(room)
+
+
+@proof(
+    "console", "killed-listener", "a pool process killed while it listens for work: the next backup ends by itself",
+    count=2,
+)  # fmt: skip
+def killed_listener(case: Case) -> Figures:
+    room = roomy(20 * LOAD.bulk, case.place)
+    try:
+        return KilledConsole(case.place, room, case.random, LOAD).prove_listeners(LISTENERS)
     finally:
         remove(room)
 
@@ -98,6 +111,21 @@ class KilledConsole:
             "gone after, s": round(max(gone), 2),
             "said running without a process, s": round(self._longest_lie, 1), "backups": len(self.points),
         }  # fmt: skip
+
+    def prove_listeners(self, kills: int) -> Figures:
+        """Kill one idle pool process after the other, each time with the next backup to be made."""
+        with Console(self.place / "console", self._environment) as self.console:
+            self._set_up()
+            took = [self._after_a_listener() for _ in range(kills)]
+            self._all_come_back()
+        return {"kills": kills, "longest until the next backup was made, s": round(max(took), 1)}
+
+    def _after_a_listener(self) -> float:
+        struck(self.random.choice(self.console.victims("pool process")), GONE_WITHIN)
+        work = self._begin("backup")
+        state = self._finish(work)
+        assert state == "completed", f"the backup after the kill of a listener is {state}"
+        return time.monotonic() - work.begun
 
     # the scene
 
@@ -228,8 +256,9 @@ class KilledConsole:
     def _victim(self, role: str, work: Work, patience: float) -> Process | None:
         """Someone of the role, at a random moment of so many seconds since the first of them came; None when the
         work was over before."""
-        looks = itertools.count(1)
+        looks, end = itertools.count(1), time.monotonic() + DONE_WITHIN
         while not self.console.victims(role):
+            assert time.monotonic() < end, f"nobody works on the {work.kind} after {DONE_WITHIN:.0f} s"
             if next(looks) % LOOKS_PER_QUESTION == 0 and self._ask(work)["finished_at"]:
                 return None
             time.sleep(0.02)
