@@ -110,17 +110,24 @@ class Wish(forms.Form):
 
     def __init__(self, request: HttpRequest, data: QueryDict | None, initial: Mapping[str, Any]) -> None:
         super().__init__(data, initial=dict(initial))
-        sources = scope(Source.objects.filter(holds_console=False), request.user, REQUEST)
+        sources = scope(Source.objects.all(), request.user, REQUEST)
         rows: dict[str, QuerySet[Any]] = {"source": sources, "node": Node.objects.filter(enabled=True)}
         rows["backup"] = scope(Backup.objects.filter(state__in=BACKUP_STORED), request.user, REQUEST)
         for name, queryset in rows.items():
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = queryset
+        self._offer_sources(sources.filter(holds_console=False))
         self._offer_newest(rows["backup"])
         if not _any_database(sources):
             for name in DATABASE:
                 del self.fields[name]
+
+    def _offer_sources(self, rows: QuerySet[Source]) -> None:
+        """To choose from: all but the console's own; whoever names that one is told how it comes back."""
+        widget = self.fields["source"].widget
+        assert isinstance(widget, forms.Select)
+        widget.choices = [("", _("choose one")), *((str(row.pk), str(row)) for row in rows)]
 
     def _offer_newest(self, rows: QuerySet[Backup]) -> None:
         """To choose from: the newest ones and the one that was named. Every one within reach is accepted."""
