@@ -10,7 +10,8 @@ from aihub_backup.core.variables import read_file, secret, text
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 KIT = "recovery-kit.txt"  # in the home, where a first start writes it and nobody names another file
-PULSE = "pulse"  # in the home, touched by the pool of workers whenever it is called
+CALLED = "called"  # in the home, touched whenever the pool of workers of this host is called
+HEARD = "heard"  # in the home, touched by the pool when it hears that
 DATABASE = "console.sqlite3"  # in the home, where AIHUB_DATABASE_URL names no other
 
 

@@ -65,7 +65,7 @@ _https = _public.scheme == "https"
 _keys_directory = AIHUB_HOME / "keys"
 AIHUB_APP_KEYS_PATH = _keys_directory / "app_keys"
 AIHUB_KIT_PATH = AIHUB_HOME / home.KIT
-AIHUB_PULSE_PATH = AIHUB_HOME / home.PULSE
+AIHUB_CALLED_PATH, AIHUB_HEARD_PATH = AIHUB_HOME / home.CALLED, AIHUB_HOME / home.HEARD
 AIHUB_VARIABLE_FILES = [home.variable_file(), *home.secret_files()]  # they may hold keys; no source reads them
 
 LEAST_SECRET = 32  # characters: whoever guesses it signs sessions as anybody

@@ -168,7 +168,8 @@ def _workers() -> Iterator[Finding]:
         yield _early("workers") or Finding("workers", "warn", "no worker has ever shown itself", "start one: aihub up")
     for node in nodes:
         seen = f"{node.name} was seen {_ago(node.seen_at)}"
-        yield Finding("workers", "ok" if node.alive else "warn", seen, "start its worker, or disable the node")
+        found = Finding("workers", "ok" if node.alive else "warn", seen, "start its worker, or disable the node")
+        yield found if node.alive else (_early("workers") or found)
 
 
 def _scheduler() -> Iterator[Finding]:
@@ -251,21 +252,25 @@ def _repositories() -> Iterator[Finding]:
     rows = list(barred.select_related("storage").order_by("name"))
     for row in rows:
         told, cure = _BARRED[row.state]
-        words = cure.format(name=shlex.quote(row.name), storage=shlex.quote(row.storage.name), id=row.pk)
-        yield Finding("repositories", "fail", f"{told} “{row.name}”: nothing is backed up into it", words)
+        yield Finding("repositories", "fail", f"{told} “{row.name}”: nothing is backed up into it", cure(row))
     if not rows and Repository.objects.exists():
         yield Finding("repositories", "ok", "none was taken over, none was changed from outside")
 
 
-_BARRED = {  # state → what happened to the repository, and the cure
+_BARRED: dict[str, tuple[str, Callable[[Any], str]]] = {  # state → what happened to the repository, and the cure
     "taken_over": (
         "another console has taken over",
-        "go on there, or take it back: aihub repository adopt {name} --storage {storage} --take-over",
+        lambda row: (
+            "go on there, or take it back: "
+            + typed("repository", "adopt", row.name, "--storage", row.storage.name, "--take-over")
+        ),
     ),
     "tampered": (
         "somebody changed the history of",
-        "look at it, then “Accept the changed history” on its page, or"
-        " POST /api/v1/backup/repositories/{id}/accept-history",
+        lambda row: (
+            "look at it, then “Accept the changed history” on its page, or"
+            f" POST /api/v1/backup/repositories/{row.pk}/accept-history"
+        ),
     ),
 }
 

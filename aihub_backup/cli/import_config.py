@@ -45,8 +45,10 @@ def _outcome(wishes: Wishes, options: argparse.Namespace) -> Outcome:
     from django.conf import settings
 
     from aihub_backup.provisioning import importing, kits
+    from backups.models import Repository
+    from backups.services.saving import free_name
 
-    kit = os.path.abspath(options.kit or kits.default(settings.AIHUB_KIT_PATH))
+    kit = os.path.abspath(options.kit or kits.default(settings.AIHUB_KIT_PATH, free_name(Repository, kits.NAME)))
     deed = importing.told if options.dry_run else importing.make
     return deed(wishes, by=console.actor(), kit=kit)
 

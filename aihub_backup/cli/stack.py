@@ -10,11 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aihub_backup.cli.supervisor import Program, Pulse
-from aihub_backup.home import PULSE
+from aihub_backup.core.variables import secret
+from aihub_backup.home import CALLED, HEARD
 
 QUEUES = ("backup", "recovery")
 QUICK_QUEUES = ("control", "notify")
-SILENCE = 150.0  # seconds; the pool is called every minute (core.nodes.call)
+SILENCE = 110.0  # seconds between the newest call and the last answer; a call is made every minute (core.nodes.call)
+ALONE = 60.0  # seconds; longer than a job takes between two of its programs
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def _pulse(site: Site) -> Pulse | None:
     """Of the pool that does the jobs. Where messages are files its processes share one pipe and its lock: whoever is
     killed while it listens (out of memory, `kill -9`) takes the lock with it, and the others hear nothing any more.
     With a broker on a server each has a pipe of its own."""
-    return None if os.environ.get("AIHUB_BROKER_URL") else Pulse(site.home / PULSE, SILENCE)
+    if secret("AIHUB_BROKER_URL"):
+        return None
+    return Pulse(site.home / CALLED, site.home / HEARD, SILENCE, ALONE)
 
 
 def _worker(site: Site, name: str, options: list[str]) -> tuple[str, ...]:

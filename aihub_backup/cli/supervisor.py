@@ -31,18 +31,30 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Pulse:
-    """A file that a living program touches; silent for longer than `silence` seconds it is taken for stuck."""
+    """Two files: one is touched whenever the program is called, the other by the program when it hears that.
 
-    file: Path
+    Where nobody calls, nobody need answer. `silence`: seconds of calls without an answer; `alone`: seconds for which
+    in addition no child of its children has run, that could be what it is busy with (a pool whose processes all work
+    hears nothing either, and has moments between two programs).
+    """
+
+    called: Path
+    heard: Path
     silence: float
+    alone: float
 
     def is_silent(self, lived: float) -> bool:
         """Of a program that has run for so many seconds."""
-        try:
-            age = time.time() - self.file.stat().st_mtime
-        except FileNotFoundError:
-            age = lived
-        return min(age, lived) > self.silence
+        called = _changed(self.called)
+        return called is not None and min(called - (_changed(self.heard) or 0.0), lived) > self.silence
+
+
+def _changed(path: Path) -> float | None:
+    """Seconds since 1970; None where there is no such file."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -68,19 +80,24 @@ class Kept:
         self.deaths = 0
         self.started_at = 0.0
         self.start_at = 0.0  # monotonic seconds; due when reached and no process runs
+        self._alone_since: float | None = None  # monotonic seconds; None: not silent, or busy
 
     @property
     def due(self) -> bool:
         return self.process is None and time.monotonic() >= self.start_at
 
-    @property
-    def stuck(self) -> bool:
-        """No sign of life, and no child of its children runs that could be what it waits for."""
-        if self.process is None or self.program.pulse is None:
+    def is_stuck(self) -> bool:
+        """Called in vain, and alone, for so long that it will never answer. To be asked every second or so."""
+        pulse, now = self.program.pulse, time.monotonic()
+        if pulse is None or self.process is None or self._is_well(pulse, self.process.pid):
+            self._alone_since = None
             return False
-        if not self.program.pulse.is_silent(time.monotonic() - self.started_at):
-            return False
-        return not any(orphans.children(child) for child in orphans.children(self.process.pid))
+        self._alone_since = self._alone_since or now
+        return now - self._alone_since > pulse.alone
+
+    def _is_well(self, pulse: Pulse, pid: int) -> bool:
+        silent = pulse.is_silent(time.monotonic() - self.started_at)
+        return not silent or any(orphans.children(child) for child in orphans.children(pid))
 
     def start(self) -> None:
         """Start the program; the kernel kills it when this thread ends."""
@@ -171,9 +188,10 @@ class Supervisor:
 
     def _stop_the_stuck(self) -> None:
         for kept in self.kept:
-            if kept.stuck:
+            if kept.is_stuck():
                 self._report(f"{kept.program.name} gave no sign of life any more and is killed.")
                 kept.kill_group()
+                self._report(_obituary(kept, kept.bury()))
 
     def _bury_the_dead(self, quiet: bool = False) -> None:
         """Reap every dead child: ours are buried, adopted strangers only reaped."""

@@ -37,7 +37,7 @@ def test(options: argparse.Namespace) -> int:
     """Tell how the trial went: 0, or 1 with the reason."""
     from backups.services import sources
 
-    return _told(options, sources.test(_found(options), by=console.actor()), "can be read")
+    return _told(options, sources.test(_found(options), by=console.actor()), "can be read", tested=True)
 
 
 def change(options: argparse.Namespace, values: Values) -> int:
@@ -50,7 +50,8 @@ def change(options: argparse.Namespace, values: Values) -> int:
     if not changes:
         raise CommandFailed("say what changes, for example --policy NAME.", Exit.USAGE)
     row = sources.update(row, by=by, **changes)
-    return _told(options, trials.if_moved(row, changes, sources.test, by=by), "was changed")
+    row = trials.if_moved(row, changes, sources.test, by=by)
+    return _told(options, row, "was changed", tested="options" in changes)
 
 
 def pause(options: argparse.Namespace) -> int:
@@ -97,12 +98,14 @@ def _declared(row: Any) -> type[Any]:
     return STRATEGIES.options_class(row.kind)
 
 
-def _told(options: argparse.Namespace, row: Any, what: str) -> int:
+def _told(options: argparse.Namespace, row: Any, what: str, *, tested: bool = False) -> int:
+    """An earlier test's result says nothing about a deed that tests nothing."""
+    failed = tested and bool(row.test_error)
     if options.json:
         facts = {"enabled": row.enabled, "test_error": row.test_error}
         output.result_json({"id": str(row.pk), "name": row.name, "kind": row.kind, **facts})
-    elif row.test_error:
+    elif failed:
         output.complain(f"“{row.name}” {what}, but its test failed: {row.test_error}")
     else:
         output.result(f"“{row.name}” {what}")
-    return Exit.FAILED if row.test_error else Exit.OK
+    return Exit.FAILED if failed else Exit.OK

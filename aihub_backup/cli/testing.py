@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
         return Exit.OK
     quick = "--quick" in words
     chosen = [word for word in words if word != "--quick"]
-    if missing := [word for word in chosen if word.startswith("tests") and not (ROOT / _file(word)).exists()]:
+    if missing := [word for word in chosen if word.startswith("tests/") and not (ROOT / _file(word)).exists()]:
         output.complain(f"there is no {_file(missing[0])}; nothing was checked.")
         return Exit.USAGE
     with tempfile.TemporaryDirectory(prefix="aihub-checks-") as home:

@@ -7,6 +7,9 @@ import unicodedata
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, marks of direction, halves of pairs, separators of lines
 
 
+_JOINERS = ("\u200c", "\u200d")  # Persian and many emoji are written with them
+
+
 def unseen(letter: str) -> bool:
     """Does it show nothing itself, and change how what stands beside it is shown?"""
-    return unicodedata.category(letter) in _UNSEEN
+    return letter not in _JOINERS and unicodedata.category(letter) in _UNSEEN

@@ -31,9 +31,9 @@ def announce() -> Node:
     return node
 
 
-def beat() -> None:
+def hear() -> None:
     """Show the supervisor of this host that the pool of workers hears what it is told."""
-    settings.AIHUB_PULSE_PATH.touch()
+    settings.AIHUB_HEARD_PATH.touch()
 
 
 def call() -> None:
@@ -46,3 +46,5 @@ def call() -> None:
         except Exception as error:  # every broker has errors of its own; the node then just looks silent
             log.warning("the broker took no call for node %s: %s", node.name, error)
             return
+        if node.name == settings.AIHUB_NODE:
+            settings.AIHUB_CALLED_PATH.touch()

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_noop
 
 from aihub_backup.core.deeds import THINGS, VERBS
 
-_PLACE = re.compile(r"%\((\w+)\)[sd]")
+_PLACE = re.compile(r"%\((\w+)\)s")
 _DATED = re.compile(r"(?P<type>[a-z]+) (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d)")
 
 REASONS = (gettext_noop("asked for on the command line"),)  # what a door says where nobody gives a reason

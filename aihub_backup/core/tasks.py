@@ -36,5 +36,5 @@ def call_nodes() -> None:
 @shared_task(name="aihub_backup.core.tasks.announce")
 def announce() -> None:
     """A node's answer."""
-    nodes.beat()
+    nodes.hear()
     nodes.announce()

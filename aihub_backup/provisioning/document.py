@@ -68,6 +68,8 @@ def _parsed(path: Path, text: str) -> Any:
 
         try:
             return yaml.safe_load(text)
+        except RecursionError:
+            raise Invalid(f"{path} is nested too deeply, or holds itself.") from None
         except (yaml.YAMLError, *_UNREADABLE) as error:
             raise Invalid(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     try:

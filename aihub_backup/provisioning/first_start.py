@@ -19,6 +19,7 @@ from aihub_backup.provisioning import making
 from aihub_backup.provisioning.making import Outcome
 from aihub_backup.provisioning.wishes import Wishes
 from backups.models import OwnProtection, Repository, RepositoryState, Schedule, Storage
+from backups.services import console
 from disaster.models import DRConfig
 
 ACTOR = Actor(None, "environment", "system")
@@ -33,6 +34,8 @@ def provision(wishes: Wishes, *, home: Path) -> Outcome:
         _repository(wishes, outcome, str(home / KIT))
     with outcome.telling():
         _own(wishes, outcome)
+    with outcome.telling():
+        _own_backup()
     with outcome.telling():
         _rhythm(wishes, outcome)
     with outcome.telling():
@@ -58,6 +61,13 @@ def _own(wishes: Wishes, outcome: Outcome) -> None:
     settled = repository is not None and repository.kit_settled
     if wishes.place and repository and settled and not _was_made(OwnProtection) and not OwnProtection.objects.exists():
         _note(making.own(repository, outcome, by=ACTOR))
+
+
+def _own_backup() -> None:
+    """The first one at once; apart from the protection, because a start before this one may have come no farther."""
+    protection = OwnProtection.objects.select_related("source").first()
+    if protection is not None and _was_made(OwnProtection):
+        console.back_up_once(protection.source)
 
 
 def _rhythm(wishes: Wishes, outcome: Outcome) -> None:

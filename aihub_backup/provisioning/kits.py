@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import IO
 
 from aihub_backup.core.failures import Refused
-from backups.models import Repository
-from backups.services.saving import free_name
 
 NAME = "main"  # of the first repository; those after it have a number behind it
 _CURE = "Move it away, or use --kit FILE."
@@ -39,11 +37,11 @@ def new_file(path: str | None) -> Iterator[IO[str] | None]:
             raise
 
 
-def default(path: Path) -> Path:
-    """The file of that name; where it is taken, one that carries the name of the repository that comes next."""
+def default(path: Path, repository: str) -> Path:
+    """The file of that name; where it is taken, one that carries the name of the repository to be made."""
     if not os.path.lexists(path):
         return path
-    return path.with_name(f"{path.stem}-{free_name(Repository, NAME).replace(' ', '-')}{path.suffix}")
+    return path.with_name(f"{path.stem}-{repository.replace(' ', '-')}{path.suffix}")
 
 
 def must_be_new(path: str) -> None:

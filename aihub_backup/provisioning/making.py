@@ -64,7 +64,6 @@ def repository(storage: Storage, outcome: Outcome, *, by: Actor, kit: str, waive
 def own(repository: Repository, outcome: Outcome, *, by: Actor) -> OwnProtection:
     """The console's own database as a source, its keys sealed beside it; its first backup is asked for at once."""
     made = console.protect(repository, by=by)
-    console.back_up_once(made.source)
     outcome.made.append(f"the source “{made.source}”, the console's own database; its keys are sealed beside it")
     return made
 

@@ -131,9 +131,10 @@ class ServiceAdmin(ScopedAdmin, _ModelAdmin):
 
 
 def _told(row: Any, name: str) -> bool:
-    """Does it say something? A plain “no” does not, and its red cross would look like a fault."""
+    """Does it say something? A plain “no” does not, and its red cross would look like a fault; that something is
+    switched off does."""
     value = getattr(row, name)
-    return value is not False and value not in (None, "", [], {})
+    return (value is not False or name == "enabled") and value not in (None, "", [], {})
 
 
 class AddableAdmin(ServiceAdmin):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from django.contrib import admin
@@ -13,8 +14,10 @@ from django.utils.safestring import SafeString
 from aihub_backup.core import showing
 
 
+@cache
 def in_words(field: models.Field[Any, Any]) -> Any:
-    """The column's name, or where the admin would show raw numbers or JSON a function of the row that shows words."""
+    """The column's name, or where the admin would show raw numbers or JSON a function of the row that shows words: the
+    same one each time, because Django compares them."""
     if isinstance(field, models.JSONField):
         return _shower(field, lines)
     return _shower(field, showing.size) if field.name.endswith("_bytes") else field.name

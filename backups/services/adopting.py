@@ -237,7 +237,7 @@ def _update(repository: Repository, *, by: Actor, take_over: bool) -> Job:
         repository.refresh_from_db(from_queryset=Repository.objects.select_for_update())
         if take_over and repository.state == RepositoryState.TAKEN_OVER:
             repository.move_to(RepositoryState.OK)
-        if take_over:
+        if take_over and repository.state == RepositoryState.OK:
             untold.tell_again(repository)
         record("repository.adopt", repository, by=by, repository_id=repository.engine_id, took_over=take_over)
         return _reading(repository)

@@ -6,12 +6,12 @@ which a thousand take longer to make than to find. Whoever wants more of a point
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 
 from backups.models import BackupPart, PartState, Repository, Source, Verification, VerificationState
@@ -27,6 +27,7 @@ class Point(NamedTuple):
     repository: Repository
     data_as_of: datetime
     size_bytes: int | None
+    reachable: bool = True  # False: its storage failed the last test, and no run has ended there since
 
 
 class Check(NamedTuple):
@@ -55,10 +56,12 @@ def points(keys: Sequence[UUID]) -> dict[UUID, Point]:
     # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
     few = Repository.objects.select_related("storage")
     repositories = few.in_bulk({UUID(one["repository"]) for one in found.values()})
+    lost = _out_of_reach(repositories.values())
     return {
-        source: Point(UUID(one["part"]), repositories[UUID(one["repository"])], _moment(one["at"]), one["size"])
+        source: Point(UUID(one["part"]), row := repositories[UUID(one["repository"])], _moment(one["at"]), one["size"],
+                      row.pk not in lost)
         for source, one in found.items()
-    }
+    }  # fmt: skip
 
 
 def checks(keys: Sequence[UUID]) -> dict[UUID, Check]:
@@ -97,6 +100,16 @@ def _newest(keys: Sequence[UUID], rows: QuerySet[Any, Any], facts: Mapping[str, 
     first = Subquery(rows.values(found=JSONObject(**facts))[:1])
     found = Source.objects.filter(pk__in=keys).values_list("pk", first).order_by()
     return {source: one for source, one in found if one is not None}
+
+
+def _out_of_reach(repositories: Iterable[Repository]) -> frozenset[UUID]:
+    """Those whose storage failed its last test, unless a run has ended there since: it must have reached it."""
+    failed = {row.pk: row.storage.tested_at for row in repositories if row.storage.test_error}
+    if not failed:
+        return frozenset()
+    stored = BackupPart.objects.filter(repository__in=failed, state__in=STORED).order_by()
+    ended = dict(stored.values_list("repository").annotate(last=Max("finished_at")))
+    return frozenset(key for key, at in failed.items() if at and not (ended.get(key) and ended[key] > at))
 
 
 def _moment(text: str) -> datetime:

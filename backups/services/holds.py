@@ -9,7 +9,7 @@ from aihub_backup.core.audit import SYSTEM, record
 from aihub_backup.core.failures import Failure, Refused
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
-from backups.models import Backup, BackupPart, RepositoryState
+from backups.models import Backup, BackupPart, Repository, RepositoryState
 from backups.models.backup import STORED
 from backups.services import opening, repositories, untold
 from backups.services.failing import columns
@@ -23,7 +23,10 @@ def note(backup: Backup) -> None:
     Refused (taken-over) where that goes for all of them: nobody would keep the hold.
     """
     parts = _one_each(backup)
-    ours = [part for part in parts if part.repository.state != RepositoryState.TAKEN_OVER]
+    # Locked: a take-over tells what holds it finds, and one that is placed meanwhile would be told by nobody.
+    ids = sorted(part.repository_id for part in parts)
+    states = dict(Repository.objects.select_for_update().filter(pk__in=ids).order_by("pk").values_list("pk", "state"))
+    ours = [part for part in parts if states[part.repository_id] != RepositoryState.TAKEN_OVER]
     untold.tell(ours)
     for part in parts:
         if part not in ours:
@@ -51,7 +54,7 @@ def _pass_over(part: BackupPart, *, alone: bool) -> None:
 
 
 def _not_told(part: BackupPart, failure: Failure) -> None:
-    if failure.code == "taken-over":  # the other console may delete what we hold: that has to be seen
+    if failure.code in untold.REFUSED:  # another console may delete what we hold: that has to be seen
         BackupPart.objects.filter(pk=part.pk, state__in=STORED).update(**columns(failure))
     record("backup.hold.untold", part.backup, by=SYSTEM, code=failure.code, sentence=failure.message)
 

@@ -80,13 +80,13 @@ def _is_here(address: str) -> bool:
     except ValueError:
         return address == _HERE
     plain = getattr(found, "ipv4_mapped", None) or found
-    return plain.is_loopback or plain.is_unspecified or _is_bindable(str(plain), plain.version)
+    return plain.is_loopback or plain.is_unspecified or _is_ours(str(plain), plain.version)
 
 
-def _is_bindable(address: str, version: int) -> bool:
-    """The kernel binds a socket to addresses of this host only."""
+def _is_ours(address: str, version: int) -> bool:
+    """Whoever speaks to an address of this host speaks from it. Nothing is sent: UDP only asks the kernel for a way."""
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind((address, 0))
-        return True
+        probe.connect((address, 9))
+        return str(probe.getsockname()[0]) == address
     return False

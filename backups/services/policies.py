@@ -12,6 +12,12 @@ from backups.models import MOST_MINUTES, Policy
 from backups.services import configured, saving
 
 _FIXED = ("id", "created_at", "updated_at")
+MOST_DAYS = 36_500  # a hundred years: what is counted with it stays a date
+BOUNDS = {
+    "rpo_target_minutes": (1, MOST_MINUTES), "rto_target_minutes": (1, MOST_MINUTES),
+    "retention_days": (0, MOST_DAYS), "immutable_days": (0, MOST_DAYS), "restore_test_interval_days": (1, MOST_DAYS),
+    "verify_interval_hours": (1, 100_000),
+}  # fmt: skip
 CHANGEABLE = tuple(field.name for field in Policy._meta.concrete_fields if field.name not in _FIXED)
 
 
@@ -48,9 +54,10 @@ def keep_days(days: int, *, by: Actor) -> Policy:
 
 def _check(policy: Policy) -> None:
     saving.checked(policy)
-    for name in ("rpo_target_minutes", "rto_target_minutes"):
-        if not 1 <= (getattr(policy, name) or 1) <= MOST_MINUTES:
-            sentence = f"{name} must be from 1 to {MOST_MINUTES} minutes; it is {getattr(policy, name)}."
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(policy, name)
+        if value is not None and not least <= value <= most:
+            sentence = f"{name} must be from {least} to {most}; it is {value}."
             raise Invalid(sentence, errors={name: sentence})
     if policy.retention_days == 0:
         sentence = "0 days would keep nothing; give at least 1, or leave it empty so that nothing expires by its age."

@@ -179,17 +179,11 @@ def _verified(policy: Policy | None, checked: Check | None, now: datetime) -> Fi
 
 
 def _copies(policy: Policy | None, point: Point) -> Finding:
-    if _out_of_reach(point):
+    if not point.reachable:
         return Finding(Aspect.COPIES, Standing.CRITICAL, partial(_no_copy, point.repository))
     wanted = policy.required_copies if policy else 1
     standing = Standing.WARNING if wanted > 1 else Standing.PROTECTED
     return Finding(Aspect.COPIES, standing, partial(_how_many_copies, wanted))
-
-
-def _out_of_reach(point: Point) -> bool:
-    """Did its storage fail the last test, and has no run written there since?"""
-    storage = point.repository.storage
-    return bool(storage.test_error and storage.tested_at and storage.tested_at > point.data_as_of)
 
 
 def _tested(policy: Policy | None) -> Finding:

@@ -113,7 +113,8 @@ def place(storage: Storage) -> str:
 
 
 def _look(storage: Storage) -> None:
-    """Whether what belongs there is there: the place alone may be any empty directory."""
+    """Whether what belongs there is there: the place alone may be any empty directory. A history that was changed is
+    told and not learnt: behind a mistyped path may lie an older copy."""
     _probe(storage, create=False)
     held = Repository.objects.filter(storage=storage).exclude(state=RepositoryState.CREATING).first()
     if held is not None:

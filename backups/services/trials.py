@@ -20,6 +20,8 @@ class Tried(Protocol):
 
     pk: Any
     node: Any
+    options: Any
+    secrets: Any
     tested_at: Any
     test_error: Any
 
@@ -41,6 +43,9 @@ def carry_out(row: R, reach: Callable[[R], None], *, by: Actor, found: Iterable[
     row.tested_at = timezone.now()
     stored = cast(models.Model, row)
     with transaction.atomic():
+        present: Any = type(stored)._base_manager.select_for_update().get(pk=row.pk)
+        if (present.options, present.secrets) != (row.options, row.secrets):
+            return cast(R, present)  # somebody changed it meanwhile: what was found out is of something else
         stored.save(update_fields=["tested_at", "test_error", *found, "updated_at"])
         record(f"{stored._meta.model_name}.test", stored, by=by, error=row.test_error)
     return row

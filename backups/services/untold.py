@@ -20,7 +20,8 @@ JOB = "backup-hold"
 QUEUE = "control"
 HOLDING = STORED | ACTIVE  # parts that a hold keeps, now or as soon as they are there
 
-_REFUSED = "taken-over"  # the error a stored part bears when its hold, or the end of it, was not told
+# Errors that a stored part bears when its hold, or the end of it, was not told.
+REFUSED = ("taken-over", "tampered", "source-not-ready")
 
 
 def tell(parts: Iterable[BackupPart]) -> None:
@@ -32,7 +33,7 @@ def tell(parts: Iterable[BackupPart]) -> None:
 def tell_again(repository: Repository) -> None:
     """In the transaction that lets it be written again: every hold that stands, and every word that was refused."""
     parts = BackupPart.objects.filter(repository=repository)
-    refused = Q(error_code=_REFUSED, state__in=STORED)  # a backup that failed so keeps saying why
+    refused = Q(error_code__in=REFUSED, state__in=STORED)  # a backup that failed so keeps saying why
     standing = Q(backup__hold_until__gt=timezone.now(), state__in=HOLDING)
     found = parts.filter(refused | standing).select_related("repository__storage__node").order_by("pk")
     tell({part.backup_id: part for part in found}.values())

@@ -118,7 +118,7 @@ class Wish(forms.Form):
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = queryset
         self._offer_sources(sources.filter(holds_console=False))
-        self._offer_newest(rows["backup"])
+        self._offer_newest(rows["backup"].exclude(parts__source__holds_console=True))
         if not _any_database(sources):
             for name in DATABASE:
                 del self.fields[name]
@@ -130,7 +130,8 @@ class Wish(forms.Form):
         widget.choices = [("", _("choose one")), *((str(row.pk), str(row)) for row in rows)]
 
     def _offer_newest(self, rows: QuerySet[Backup]) -> None:
-        """To choose from: the newest ones and the one that was named. Every one within reach is accepted."""
+        """To choose from: the newest ones and the one that was named. Every one within reach is accepted; those of the
+        console itself are refused with a sentence."""
         named = str((self.data if self.is_bound else self.initial).get("backup") or "")
         newest = list(rows.prefetch_related("parts__source").order_by("-created_at", "-id")[:OFFERED])
         if named and named not in {str(one.pk) for one in newest}:

@@ -251,9 +251,9 @@ def test_a_name_hides_nothing(source: Source, by: Actor, name: str) -> None:
 
 
 def test_a_name_may_be_in_any_writing(source: Source, by: Actor) -> None:
-    renamed = sources.update(source, by=by, name="数据库\u3000“prod” é")
+    renamed = sources.update(source, by=by, name="数据库\u3000“prod” é می\u200cخواهم")
 
-    assert renamed.name == "数据库\u3000“prod” é"
+    assert renamed.name == "数据库\u3000“prod” é می\u200cخواهم"
 
 
 def test_a_source_does_not_hold_its_own_backups(repository: Repository, by: Actor, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from backups.services import own_database
 ADDRESSES = {
     "db": "10.1.2.3", "db.example.org": "10.1.2.3", "other": "10.9.9.9", "loop": "127.0.1.1", "lan": "10.4.4.4",
 }  # fmt: skip
-BINDABLE = own_database._is_bindable  # as it is without the fixture below
+IS_OURS = own_database._is_ours  # as it is without the fixture below
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +26,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ADDRESSES[host], 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(own_database, "_is_bindable", lambda address, _version: address == ADDRESSES["lan"])
+    monkeypatch.setattr(own_database, "_is_ours", lambda address, _version: address == ADDRESSES["lan"])
 
 
 def test_the_kernel_knows_which_addresses_are_ours() -> None:
-    assert [BINDABLE(address, 4) for address in ("127.0.0.2", "192.0.2.1")] == [True, False]
+    assert [IS_OURS(address, 4) for address in ("127.0.0.1", "192.0.2.1")] == [True, False]
 
 
 def meets(monkeypatch: pytest.MonkeyPatch, own: str, host: str, **more: object) -> bool:

@@ -146,8 +146,8 @@ def test_a_point_whose_storage_failed_its_test_is_no_protection(
 
 
 def test_a_run_that_reached_the_storage_after_its_failed_test_counts(source: Source, point: BackupPart) -> None:
-    assert point.data_as_of is not None
-    Storage.objects.update(test_error="No answer.", tested_at=point.data_as_of - timedelta(minutes=1))
+    assert point.finished_at is not None
+    Storage.objects.update(test_error="No answer.", tested_at=point.finished_at - timedelta(microseconds=1))
 
     judged = verdict(source)
 

@@ -38,8 +38,9 @@ def report(text):
     with open(place / "said", "a") as file:
         file.write(text + "\\n")
 
+pulse = supervisor.Pulse(place / "called", place / "heard", 0.6, 1.2)
 watch = supervisor.Supervisor([
-    program(name, source, grace=grace, pulse=supervisor.Pulse(place / "pulse", 0.6) if name == "pool" else None)
+    program(name, source, grace=grace, pulse=pulse if name == "pool" else None)
     for name, source, grace in json.loads(sys.argv[2])
 ], report)
 while watch.step(0.5):
@@ -75,14 +76,25 @@ LIVELY = """
 import pathlib, time
 open('PLACE/runs', 'a').write('x')
 while True:
-    pathlib.Path('PLACE/pulse').touch()
+    pathlib.Path('PLACE/called').touch()
+    pathlib.Path('PLACE/heard').touch()
+    time.sleep(0.1)
+"""
+DEAF = """
+import pathlib, time
+open('PLACE/runs', 'a').write('x')
+while True:
+    pathlib.Path('PLACE/called').touch()
     time.sleep(0.1)
 """
 BUSY = """
-import subprocess, sys, time
+import pathlib, subprocess, sys, time
 open('PLACE/runs', 'a').write('x')
-subprocess.Popen([sys.executable, '-c', 'import os; os.system("sleep 600; true")'])  # a child that waits for a program
-time.sleep(600)
+child = 'import os, time\\nwhile True: os.system("sleep 0.8; true"); time.sleep(0.1)'
+subprocess.Popen([sys.executable, '-c', child])  # one program after the other, with moments between them
+while True:
+    pathlib.Path('PLACE/called').touch()
+    time.sleep(0.1)
 """
 
 
@@ -138,19 +150,19 @@ def test_it_starts_a_killed_program_again_and_says_so(stage: Stage) -> None:
 
 
 def test_it_starts_a_program_again_that_gives_no_sign_of_life(stage: Stage) -> None:
-    stage.open(pool=(SLEEPER, 5))
+    stage.open(pool=(DEAF, 5))
 
     eventually(lambda: stage.text("runs") == "xx")
 
     assert "pool gave no sign of life any more and is killed." in stage.text("said")
 
 
-@pytest.mark.parametrize("program", [LIVELY, BUSY], ids=["lively", "busy"])
+@pytest.mark.parametrize("program", [LIVELY, BUSY, SLEEPER], ids=["lively", "busy", "never called"])
 def test_it_leaves_alone_who_lives_or_waits_for_its_own_work(stage: Stage, program: str) -> None:
     stage.open(pool=(program, 5))
     eventually(lambda: stage.text("runs") == "x")
 
-    time.sleep(1.5)  # more than twice the silence that is allowed
+    time.sleep(4)  # more than twice of what is allowed
 
     assert (stage.text("runs"), stage.text("said")) == ("x", "")
 

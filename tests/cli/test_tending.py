@@ -46,6 +46,14 @@ def test_it_changes_a_source_and_tries_it_out(terminal: Terminal, tmp_path: Path
     assert terminal.types("source", "change", "papers")[0] == Exit.USAGE
 
 
+def test_an_earlier_test_says_nothing_about_a_deed_that_tests_nothing(terminal: Terminal) -> None:
+    Source.objects.filter(name="data").update(test_error="It was shut.")
+
+    paused = terminal.types("source", "pause", "data")
+
+    assert (paused[0], paused[1]) == (Exit.OK, "“data” is paused\n")
+
+
 def test_it_tests_pauses_and_resumes_a_source(terminal: Terminal) -> None:
     tested = terminal.asks("source", "test", "data")
     terminal.types("source", "pause", "data", "--reason", "moving house")
