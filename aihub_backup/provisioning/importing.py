@@ -13,6 +13,7 @@ from aihub_backup.provisioning.wishes import Data, Objectives, Place, Wishes
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Repository, RepositoryState, Source, Storage
 from backups.services import configured, placing
+from backups.services.saving import free_name
 from disaster.models import DRConfig
 
 
@@ -74,6 +75,8 @@ def _repository(storage: Storage, there: Repository | None, errand: _Errand) -> 
     if there is not None:
         errand.outcome.there.append(_there(there))
     elif errand.rehearsed:
+        # A row without anything on a disk, so that sources are judged against it; it is taken back with all the rest.
+        Repository.objects.create(name=free_name(Repository, kits.NAME), storage=storage, state=RepositoryState.OK)
         errand.outcome.made.append(f"a repository in the storage “{storage}”; its recovery kit is {errand.kit}")
     else:
         making.repository(storage, errand.outcome, by=errand.by, kit=errand.kit, waive=errand.waive)

@@ -87,6 +87,18 @@ def test_a_dry_run_looks_at_what_is_there(hub: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_source_over_its_own_backups_is_refused_by_a_dry_run_too(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    document = json.loads(hub.read_text())
+    hub.write_text(json.dumps({**document, "backup_paths": ["."]}))
+
+    told = Terminal(capsys).types("import-config", str(hub), "--kit", f"{tmp_path}-kit", *more)[2]
+
+    assert "where its own backups are kept" in told
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_a_kit_that_cannot_be_written_is_told_before_anything_is_made(
     hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
 ) -> None:
