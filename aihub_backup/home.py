@@ -12,6 +12,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 KIT = "recovery-kit.txt"  # in the home, where a first start writes it and nobody names another file
 CALLED = "called"  # in the home, touched whenever the pool of workers of this host is called
 HEARD = "heard"  # in the home, touched by the pool when it hears that
+ADDRESS = "address"  # in the home: where `aihub up` has served it last
 DATABASE = "console.sqlite3"  # in the home, where AIHUB_DATABASE_URL names no other
 
 
@@ -37,6 +38,14 @@ def _names_a_file(name: str) -> bool:
 def path() -> Path:
     """The home that the variables name, whether it is there or not."""
     return Path(text("AIHUB_HOME", str(BASE_DIR / "var"))).expanduser().resolve()
+
+
+def served_at(home: Path) -> str:
+    """The address under which `aihub up` has served this home last; "" when it never did."""
+    try:
+        return (home / ADDRESS).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def is_set_up(home: Path) -> bool:

@@ -54,7 +54,8 @@ AIHUB_NODE = text("AIHUB_NODE", re.sub(r"[^a-z0-9-]", "-", socket.gethostname().
 if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", AIHUB_NODE):
     raise ImproperlyConfigured(f"AIHUB_NODE must be lower-case letters, digits and dashes; it is {AIHUB_NODE!r}.")
 
-AIHUB_PUBLIC_URL = text("AIHUB_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+# Commands that are typed beside `aihub up --port …` write into repositories' logs which console this is.
+AIHUB_PUBLIC_URL = text("AIHUB_PUBLIC_URL", home.served_at(AIHUB_HOME) or "http://127.0.0.1:8000").rstrip("/")
 _public = urlsplit(AIHUB_PUBLIC_URL)
 if _public.scheme not in ("http", "https") or not _public.hostname:
     raise ImproperlyConfigured(f"AIHUB_PUBLIC_URL must be http(s)://host[:port]; it is {AIHUB_PUBLIC_URL!r}.")
@@ -265,6 +266,7 @@ ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "5/5m/key"}
 MFA_ADAPTER = "aihub_backup.core.signin.MfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_FORMS = {"activate_totp": "aihub_backup.core.signin.ActivateTotpForm"}
 MFA_TOTP_ISSUER = "AI Hub Backup"
 
 STATIC_URL = "static/"
@@ -353,6 +355,7 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "call the nodes": {"task": "aihub_backup.core.tasks.call_nodes", "schedule": 60.0, "options": {"expires": 60}},
     "verify what is due": {"task": "backups.tasks.verify_due", "schedule": 600.0, "options": {"expires": 600}},
     "settle the slots": {"task": "backups.sweep_schedules", "schedule": 60.0, "options": {"expires": 60}},
+    "give space back": {"task": "backups.compact_due", "schedule": 600.0, "options": {"expires": 600}},
     "apply retention": {"task": "backups.apply_retention", "schedule": 86_400.0, "options": {"expires": 86_400}},
 }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -23,26 +24,22 @@ from backups.models import Backup, BackupPart, Repository, Schedule, Source, Sto
 from backups.models.backup import BACKUP_ACTIVE
 from backups.models.verification import VERIFICATION_ACTIVE
 from backups.services import backups, protection, schedules, strips, usage
-from backups.services.protection import Standing, Verdict
+from backups.services.protection import Standing, Subject, Verdict
 from backups.services.usage import Usage
 from recovery.models import Recovery
 from recovery.models.recovery import ACTIVE
 
 MOST = 25  # lines of a list; the rest is behind its link
 SOON = 5  # schedules under “next”
+NEEDY = (Standing.CRITICAL, Standing.WARNING)  # they come first
 _BY_NEED = {Standing.CRITICAL: 0, Standing.WARNING: 1, Standing.PROTECTED: 2, Standing.PAUSED: 3}
 
 
 class Line(NamedTuple):
-    """A source with its verdict."""
+    """What is known of a source with its verdict."""
 
-    source: Source
+    subject: Subject
     verdict: Verdict
-
-    @property
-    def address(self) -> str:
-        """Its page."""
-        return reverse("admin:backups_source_change", args=[self.source.pk])
 
 
 class Shown(NamedTuple):
@@ -67,16 +64,15 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     user = request.user
     assert isinstance(user, User)
     rows = scope(Source.objects.filter(archived_at=None), user, "backups.view_source")
-    sources = list(rows.only(*protection.JUDGED).prefetch_related("policy", "environment"))  # few of both: once each
-    verdicts = protection.evaluate(sources)
-    lines = [Line(source, verdicts[source.pk]) for source in sources]
-    lines.sort(key=lambda line: (_BY_NEED[line.verdict.standing], line.source.name))
-    needy = [line for line in lines if line.verdict.standing in (Standing.CRITICAL, Standing.WARNING)]
+    lines = [Line(*one) for one in protection.judged(rows)]
+    lines.sort(key=lambda line: (_BY_NEED[line.verdict.standing], line.subject.name))
     judged = [line for line in lines if line.verdict.standing != Standing.PAUSED]
+    shown, together = _shown(lines[:MOST]), strips.together(rows)
     return {
-        **context, "checked_at": timezone.now(), "lines": _shown(lines[:MOST]), "lines_more": max(0, len(lines) - MOST),
-        "needy": needy[:MOST], "headline": _headline(judged), "tone": _tone(judged), "cards": _cards(rows, judged),
-        "together": charts.strip(strips.whole(rows)) if sources else "",
+        **context, "checked_at": timezone.now(), "lines": shown, "lines_more": max(0, len(lines) - MOST),
+        "needy": [one for one in shown if one.verdict.standing in NEEDY], "headline": _headline(judged),
+        "tone": _tone(judged), "cards": _cards(together, judged),
+        "together": charts.strip(together.strip) if lines else "",
         "working": _working(user), "next": _next(user), "nodes": _nodes(user), "repositories": _repositories(request),
         "steps": [] if any(_of_somebody(line) for line in lines) else _steps(user),
     }  # fmt: skip
@@ -86,9 +82,15 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(lines: Sequence[Line]) -> list[Shown]:
-    """With the days of these, not of all: a thousand drawings would take longer than everything else."""
-    days = strips.strips([line.source for line in lines])
-    return [Shown(*line, line.address, charts.strip(days[line.source.pk])) for line in lines]
+    """With the rows and the days of these, not of all: a thousand drawings would take longer than everything else."""
+    rows = Source.objects.select_related("environment").in_bulk([line.subject.pk for line in lines])
+    days = strips.strips(list(rows.values()))
+    return [_drawn(rows[line.subject.pk], line.verdict, days) for line in lines if line.subject.pk in rows]
+
+
+def _drawn(source: Source, verdict: Verdict, days: Mapping[UUID, strips.Strip]) -> Shown:
+    page = reverse("admin:backups_source_change", args=[source.pk])
+    return Shown(source, verdict, page, charts.strip(days[source.pk]))
 
 
 def _headline(judged: Sequence[Line]) -> str:
@@ -107,9 +109,9 @@ def _tone(judged: Sequence[Line]) -> str:
     return ("bad", "warn", "good")[worst]
 
 
-def _cards(sources: QuerySet[Source], judged: Sequence[Line]) -> list[tuple[str, str, str]]:
+def _cards(together: strips.Together, judged: Sequence[Line]) -> list[tuple[str, str, str]]:
     """(title, figure, remark)."""
-    good, failed = strips.counts(sources)
+    good, failed = together.good, together.failed
     share = f"{100 * good / (good + failed):.2f} %" if good + failed else showing.NOTHING
     remark = _("%(good)d ended with a recovery point, %(failed)d failed") % {"good": good, "failed": failed}
     return [
@@ -126,10 +128,10 @@ def _oldest(judged: Sequence[Line]) -> tuple[str, str]:
     now, ages = timezone.now(), dict[str, timedelta]()
     for line in judged:
         if line.verdict.data_as_of is None:
-            return _("none"), _("“%(name)s” has no restorable point") % {"name": line.source}
-        ages[line.source.name] = now - line.verdict.data_as_of
+            return _("none"), _("“%(name)s” has no restorable point") % {"name": line.subject.name}
+        ages[line.subject.name] = now - line.verdict.data_as_of
     oldest = max(ages, key=ages.__getitem__)
-    within = sum(ages[line.source.name] <= line.verdict.rpo for line in judged)
+    within = sum(ages[line.subject.name] <= line.verdict.rpo for line in judged)
     told = _("“%(name)s”; %(within)d of %(all)d within their target")
     facts = {"name": oldest, "within": within, "all": len(judged)}
     return showing.duration(ages[oldest].total_seconds()), told % facts
@@ -143,7 +145,7 @@ def _verified(judged: Sequence[Line]) -> tuple[str, str]:
 
 def _of_somebody(line: Line) -> bool:
     """Is there a recovery point of something that people added? The console makes one of itself."""
-    return line.verdict.point is not None and not line.source.holds_console
+    return line.verdict.point is not None and not line.subject.holds_console
 
 
 def _steps(user: User) -> list[tuple[str, str, bool]]:

@@ -12,6 +12,8 @@ HANDLERS = {
     "backup-forget": "backups.services.deletion.ForgetHandler",
     "backup-hold": "backups.services.holds.HoldHandler",
     "repository-adopt": "backups.services.adopting.AdoptHandler",
+    "repository-repair": "backups.services.repairs.RepairHandler",
+    "compaction": "backups.services.compacting.CompactHandler",
 }
 
 

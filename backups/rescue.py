@@ -13,7 +13,7 @@ import unicodedata, zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 from urllib.parse import unquote, urlsplit
 
 try:
@@ -21,6 +21,7 @@ try:
     import zstandard
     from blake3 import blake3
     from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -55,8 +56,12 @@ HEADER, TRAILER, FACTS = struct.Struct(">4sBBH16s32s"), struct.Struct(">IIIB4s")
 PACK_ROW, FRAME_ROW, PLACE = struct.Struct("<32sB3xI32sQ"), struct.Struct("<IIIIIBB2x"), struct.Struct("<32sIII")
 UNIT, PART = struct.Struct("<QIH32s"), struct.Struct("<I32s")
 MIB, LETTERS = 1 << 20, "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, zlib.error)
+MOST = 1 << 30  # no object that is read whole is longer
+FORMATS = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFLNK, 4: stat.S_IFIFO, 5: stat.S_IFCHR, 6: stat.S_IFBLK}
+BROKEN: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+BROKEN += (struct.error, zlib.error, zstandard.ZstdError)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the target is of no use any more
+NEWER, OTHER_BYTES = "is of a newer format than this program knows", "does not have the bytes that its name says"
 
 
 class Stop(Exception):  # a sentence, and the exit code
@@ -83,6 +88,21 @@ class Report:
 say = Report()
 
 
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Whatever is wrong with this object becomes a sentence, and the rescue goes on."""
+    try:
+        yield
+    except FileNotFoundError:
+        say(f"{what} is missing.")
+    except OSError as error:
+        say(f"{what} cannot be read: {error}.")
+    except Damage as damage:
+        say(f"{what} {damage}.")
+    except BROKEN as error:
+        say(f"{what} is not written as the format says ({type(error).__name__}).")
+
+
 class Folder:
     def __init__(self, top: str) -> None:
         self.top = top
@@ -91,9 +111,6 @@ class Folder:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return os.listdir(os.path.join(self.top, folder))
         return []
-
-    def size(self, name: str) -> int:
-        return os.stat(os.path.join(self.top, name)).st_size
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         with open(os.path.join(self.top, name), "rb") as file:
@@ -125,11 +142,11 @@ class Ftp:
         if isinstance(self.ftp, SecureFtp):
             self.ftp.prot_p()
 
-    def ask(self, verb: Any, name: str, *words: Any) -> Any:
+    def ask(self, verb: Callable[[str], Any], name: str) -> Any:
         for last in (False, False, True):  # a connection that broke is made anew
             try:
                 self.ftp.voidcmd("TYPE I")  # a listing switched to text
-                return verb(f"{unquote(self.url.path).rstrip('/')}/{name}", *words)
+                return verb(f"{unquote(self.url.path).rstrip('/')}/{name}")
             except ftplib.all_errors as broken:
                 if str(broken)[:3] in ("450", "550"):  # there is none, or nothing in it
                     raise FileNotFoundError(str(broken)) from None
@@ -141,14 +158,14 @@ class Ftp:
 
     def names(self, folder: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
-            return [os.path.basename(line) for line in self.ask(self.ftp.nlst, folder)]
+            return [os.path.basename(line) for line in self.ask(self.listing, folder)]
         return []
 
-    def size(self, name: str) -> int:
-        return int(self.ask(self.ftp.size, name))
+    def listing(self, path: str) -> list[str]:
+        return self.ftp.nlst(path)  # by the connection of now: the one before may have broken
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        return bytes(self.ask(self.fetch, name, offset, length))
+        return bytes(self.ask(lambda path: self.fetch(path, offset, length), name))
 
     def fetch(self, path: str, offset: int, length: int) -> bytearray:
         data = bytearray()
@@ -174,33 +191,42 @@ class S3:
         self.client = boto3.client("s3", endpoint_url=endpoint, region_name=region, config=settings)
         self.errors = (exceptions.ClientError, exceptions.BotoCoreError)
 
-    def ask(self, verb: str, **words: Any) -> Any:
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
         try:
-            return getattr(self.client, verb)(Bucket=self.bucket, **words)
+            yield
         except self.errors as error:
             code = getattr(error, "response", {}).get("Error", {}).get("Code")
             raise (FileNotFoundError if code in ("404", "NoSuchKey") else OSError)(str(error)) from None
 
     def names(self, folder: str) -> list[str]:
-        start, found, more = f"{self.prefix}{folder}/", list[str](), dict[str, str]()
-        while True:
-            page = self.ask("list_objects_v2", Prefix=start, Delimiter="/", **more)
-            found += [item["Key"] for item in page.get("Contents", ())]
-            found += [item["Prefix"].rstrip("/") for item in page.get("CommonPrefixes", ())]
-            if not page.get("IsTruncated"):
-                return [name[len(start) :] for name in found]
-            more = {"ContinuationToken": page["NextContinuationToken"]}
-
-    def size(self, name: str) -> int:
-        return int(self.ask("head_object", Key=self.prefix + name)["ContentLength"])
+        start, listing = f"{self.prefix}{folder}/", self.client.get_paginator("list_objects_v2")
+        with self.asking():
+            pages = list(listing.paginate(Bucket=self.bucket, Prefix=start, Delimiter="/"))
+        found = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        found += [item["Prefix"].rstrip("/") for page in pages for item in page.get("CommonPrefixes", ())]
+        return [name[len(start) :] for name in found]
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         wanted = f"bytes={offset}-{offset + length - 1}"
-        return bytes(self.ask("get_object", Key=self.prefix + name, Range=wanted)["Body"].read())
+        with self.asking():
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name, Range=wanted)
+            return bytes(answer["Body"].read())
+
+
+Place = Union[Folder, Ftp, S3]
 
 
 def unpack(data: bytes) -> Any:  # names are raw bytes, whatever their encoding; maps have numbers as keys
     return msgpack.unpackb(data, raw=False, strict_map_key=False, unicode_errors="surrogateescape")
+
+
+def numbers_of(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(data) // 4}I", data)
+
+
+def ids_of(data: bytes) -> list[bytes]:
+    return [data[at : at + 32] for at in range(0, len(data), 32)]
 
 
 def canonical(document: dict[str, Any], without: str) -> bytes:
@@ -218,37 +244,26 @@ def recovery_code(text: str) -> bytes | None:
     return data[:32] if hashlib.sha256(b"recovery" + data[:32]).digest()[:3] == data[32:] else None
 
 
-def find_secrets(path: str | None) -> list[tuple[str, bytes]]:
-    """What the person gave, as all that it may be: (kind of slot, its bytes)."""
+def given_bytes(path: str | None) -> tuple[str, bytes]:
+    """Where the secret was found (the name of a variable, or nothing), and its bytes."""
     variables = ("AIHUB_RECOVERY_CODE", "AIHUB_PASSPHRASE", "AIHUB_KEYFILE")
     name = "" if path else next((name for name in variables if os.environ.get(name)), "")
-    path = path or (os.environ[name] if name == "AIHUB_KEYFILE" else None)
-    if path:
-        with open(path, "rb") as file:
-            data = file.read(MIB)
-    else:
-        given = os.environ[name] if name else getpass.getpass("Recovery code or passphrase: ")
-        data = os.fsencode(given)
+    path = os.environ[name] if name == "AIHUB_KEYFILE" else path
+    if not path:
+        return name, os.fsencode(os.environ[name] if name else getpass.getpass("Recovery code or passphrase: "))
+    with open(path, "rb") as file:
+        return "file", file.read(MIB)
+
+
+def find_secrets(path: str | None) -> list[tuple[str, bytes]]:
+    """What the person gave, as all that it may be: (kind of slot, its bytes)."""
+    name, data = given_bytes(path)
     text = data.decode("utf-8", "replace").rstrip("\r\n")
     code = recovery_code(text)
     if name == "AIHUB_RECOVERY_CODE" and not code:
         raise Stop("AIHUB_RECOVERY_CODE is no recovery code: compare its 56 letters with the printed kit.", 7)
     found = [("recovery", code)] if code else [("passphrase", unicodedata.normalize("NFC", text).encode())]
-    return found + ([("keyfile", data)] if path else [])
-
-
-def open_slot(slot: dict[str, Any], secret: bytes) -> bytes | None:
-    """The ring key; None if the slot is of another secret."""
-    kdf, salt = slot["kdf"], bytes.fromhex(slot["salt"])
-    if kdf["name"] == "argon2id":
-        passes, memory, lanes = kdf["t"], kdf["m"], kdf["p"]
-        if not (1 <= passes <= 16 and 8 << 10 <= memory <= 1 << 20 and 1 <= lanes <= 16):
-            raise Damage("asks for more work than a key slot may")
-        secret = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory).derive(secret)
-    keys = HKDF(SHA256(), 64, salt, b"aihub-backup/key-slot").derive(secret)
-    if not hmac.compare_digest(keys[32:], bytes.fromhex(slot["commitment"])):
-        return None
-    return opened(keys[:32], bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), canonical(slot, "wrapped"))
+    return found + ([("keyfile", data)] if name == "file" else [])
 
 
 def opened(key: bytes, nonce: bytes, sealed: bytes, facts: bytes) -> bytes:
@@ -258,150 +273,203 @@ def opened(key: bytes, nonce: bytes, sealed: bytes, facts: bytes) -> bytes:
         raise Damage("is not what its key sealed") from None
 
 
+def unsealed(document: dict[str, Any], what: str, key: bytes) -> bytes:
+    """What a key object seals: all else that it says is authenticated with it."""
+    return opened(key, bytes.fromhex(document["nonce"]), bytes.fromhex(document[what]), canonical(document, what))
+
+
+def agreed(private: bytes, ephemeral: bytes) -> bytes:
+    """The key of a slot whose ring key was wrapped without its secret."""
+    own = X25519PrivateKey.from_private_bytes(private)
+    salt = ephemeral + own.public_key().public_bytes_raw()
+    shared = own.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    return HKDF(SHA256(), 32, salt, b"aihub-backup/key-slot/agreement").derive(shared)
+
+
+class Way(NamedTuple):  # from a secret to key rings
+    path: str
+    slot: dict[str, Any]
+    ring_key: bytes
+    pin_key: bytes
+
+
+def open_slot(path: str, slot: dict[str, Any], secret: bytes) -> Way | None:
+    """None if the slot is of another secret."""
+    kdf, salt = slot["kdf"], bytes.fromhex(slot["salt"])
+    if kdf["name"] == "argon2id":
+        passes, memory, lanes = kdf["t"], kdf["m"], kdf["p"]
+        if not (1 <= passes <= 16 and 8 << 10 <= memory <= 1 << 20 and 1 <= lanes <= 16):
+            raise Damage("asks for more work than a key slot may")
+        secret = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory).derive(secret)
+    keys = HKDF(SHA256(), 128, salt, b"aihub-backup/key-slot").derive(secret)
+    if not hmac.compare_digest(keys[32:64], bytes.fromhex(slot["commitment"])):
+        return None
+    key = agreed(keys[64:96], bytes.fromhex(slot["ephemeral"])) if "ephemeral" in slot else keys[:32]
+    return Way(path, slot, unsealed(slot, "wrapped", key), keys[96:])
+
+
+def open_ring(ring: dict[str, Any], way: Way) -> dict[str, Any]:
+    """What a key ring holds. Damage if its keys do not come from each other, or not from where the slot says."""
+    found: dict[str, Any] = unpack(unsealed(ring, "sealed", way.ring_key))
+    masters, epochs = found["masters"], sorted(found["masters"])
+    root = hmac.digest(masters[epochs[0]], b"aihub-backup/key-root", "sha256")
+    pin = hmac.digest(way.pin_key, root, "sha256").hex()
+    if "ephemeral" in way.slot and not hmac.compare_digest(pin, way.slot["pin"]):
+        raise Damage("is not the one that the key slot was made for")
+    for old, new in zip(epochs, epochs[1:]) if "vouchers" in found else ():
+        text = b"aihub-backup/key-epoch" + bytes.fromhex(ring["repository"]) + new.to_bytes(2, "big") + masters[new]
+        if not hmac.compare_digest(hmac.digest(masters[old], text, "sha256"), found["vouchers"][new]):
+            raise Damage("holds master keys that do not vouch for each other")
+    return found
+
+
 def expand(codec: int, data: bytes, length: int) -> bytes:
-    if codec == 1:
-        if zstandard.frame_content_size(data) != length:
-            raise Damage("does not unpack to its length")
-        try:
-            data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-        except zstandard.ZstdError:
-            raise Damage("does not unpack") from None
+    """Raw bytes; never more of them are made than was authenticated."""
+    whole = codec == 0
+    if codec == 1 and zstandard.frame_content_size(data) == length:
+        data, whole = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False), True
     elif codec == 2:
         unzip = zlib.decompressobj(31)
         data = unzip.decompress(data, length + 1)
-        codec = 0 if unzip.eof and not unzip.unused_data else 3
-    if len(data) != length or codec > 2:
+        whole = unzip.eof and not unzip.unused_data
+    if not whole or len(data) != length:
         raise Damage("does not unpack to its length")
     return data
 
 
-@contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
-    """Whatever is wrong with this object becomes a sentence, and the rescue goes on."""
-    try:
-        yield
-    except FileNotFoundError:
-        say(f"{what} is missing.")
-    except OSError as error:
-        say(f"{what} cannot be read: {error}.")
-    except Damage as damage:
-        say(f"{what} {damage}.")
-    except BROKEN as error:
-        say(f"{what} is not written as the format says ({type(error).__name__}).")
+class Keys:
+    """The key objects, and what the secret opens."""
+
+    def __init__(self, place: Place, given: list[tuple[str, bytes]]) -> None:
+        self.paths, self.masters, self.id_key = set[str](), dict[int, bytes](), b""
+        documents = list(self.documents(place))
+        slots = [(path, document) for path, document in documents if document["aihub"] == "key-slot"]
+        rings = [(path, document) for path, document in documents if document["aihub"] != "key-slot"]
+        if not slots:
+            raise Stop("There is no key slot that can be read: is this the place of a repository?", 1)
+        ways = [way for kind, secret in given for way in self.ways(slots, kind, secret)]
+        if not ways:
+            raise wrong_secret([slot for _, slot in slots], [kind for kind, _ in given])
+        self.id = bytes.fromhex(ways[0].slot["repository"])
+        self.take(rings, ways)
+        if not self.masters and rings and not say.code:
+            raise Stop("The key slot that this secret opens is an old one: its key ring was replaced. Use another.", 7)
+        if not self.masters:
+            raise Stop("The secret is right, but no key ring can be read: nothing opens without one.", 5)
+
+    def documents(self, place: Place) -> Iterator[tuple[str, dict[str, Any]]]:
+        for path, name in objects(place, "keys"):
+            self.paths.add(path)
+            with told(path):
+                data = place.read(path, 0, MOST)
+                if hashlib.sha256(data).hexdigest() != name:
+                    raise Damage(OTHER_BYTES)
+                document = json.loads(data)
+                if document["format"] > 2:
+                    raise Damage(NEWER)
+                if document["aihub"] == "key-slot" or document["generation"] >= 0:
+                    yield path, document
+
+    def ways(self, slots: list[tuple[str, dict[str, Any]]], kind: str, secret: bytes) -> Iterator[Way]:
+        """After a change of keys that was cut off several slots open with one secret."""
+        for path, slot in slots:
+            with told(path):
+                if slot["kind"] == kind and (way := open_slot(path, slot, secret)):
+                    yield way
+
+    def take(self, rings: list[tuple[str, dict[str, Any]]], ways: list[Way]) -> None:
+        """The keys of all rings, those of the newest last: no master key is given up."""
+        found = list[tuple[int, int, str, str, dict[str, Any]]]()
+        for path, ring in rings:
+            for way in ways:
+                named = hmac.digest(way.ring_key, b"aihub-backup/key-ring", "sha256").hex()
+                if ring.get("commitment", named) == named:  # else it is another ring key's
+                    with told(path):
+                        held = open_ring(ring, way)
+                        found.append((ring["generation"], max(held["masters"]), path, way.path, held))
+        self.used = {slot for _, _, _, slot, _ in found}
+        for *_, held in sorted(found, key=lambda one: one[:4]):
+            self.masters.update(held["masters"])
+            self.id_key = held["id_key"]
+
+    def unseal(self, header: bytes, number: int, kind: int, codec: int, raw: int, data: bytes) -> bytes:
+        """A section of the object with this header."""
+        _, _, type_, epoch, _, salt = HEADER.unpack(header)
+        if epoch not in self.masters:
+            raise Damage(f"is sealed with the key of epoch {epoch}, which the key ring does not hold")
+        key = HKDFExpand(SHA256(), 32, b"aihub-backup/object" + bytes([type_]) + salt).derive(self.masters[epoch])
+        return expand(codec, opened(key, number.to_bytes(12, "big"), data, header + FACTS.pack(kind, codec, raw)), raw)
+
+
+def wrong_secret(slots: list[dict[str, Any]], given: list[str]) -> Stop:
+    kinds = ", ".join(sorted({repr(f"{slot.get('kind')}: {slot.get('label')}") for slot in slots}))
+    hurt = " A damaged key object may be the one it belongs to." if say.code else ""
+    if not set(given) & {slot.get("kind") for slot in slots}:
+        hurt += f" None of them is for a {given[0]} at all: if there was one, it is missing here."
+    return Stop(f"The secret is wrong: it opens none of the key slots, which are: {kinds}.{hurt}", 7)
+
+
+def objects(place: Place, folder: str, pattern: str = "[0-9a-f]{64}") -> Iterator[tuple[str, str]]:
+    for name in sorted(place.names(folder)):
+        if re.fullmatch(pattern, name):
+            yield f"{folder}/{name}", name
+        elif not name.startswith("."):
+            say(f"{folder}/{name!r} is no object of a repository and is passed over.", 0)
 
 
 class Envelope:
     """An open object: its directory is proved now, each section when it is read."""
 
-    def __init__(self, repository: Repository, types: tuple[int, ...], size: int, read: Callable[[int, int], bytes]):
-        self.header, self.read, self.digest = read(0, 56), read, hashlib.sha256()
-        magic, form, self.type, self.epoch, owner, self.salt = HEADER.unpack(self.header)
-        number, stored, raw, codec, end = TRAILER.unpack(read(size - 17, 17))
-        if (magic, owner) == (b"AIHB", repository.id) and form > 1:
-            raise Damage("is of a newer format than this program knows")
-        if (magic, form, owner, end) != (b"AIHB", 1, repository.id, b"BHIA") or self.type not in types or raw > 1 << 28:
+    def __init__(self, keys: Keys, types: tuple[int, ...], data: bytes) -> None:
+        self.keys, self.header, self.data = keys, data[:56], data
+        magic, form, type_, _, owner, _ = HEADER.unpack(self.header)
+        number, stored, raw, codec, end = TRAILER.unpack(data[-17:])
+        if (magic, owner) == (b"AIHB", keys.id) and form > 1:
+            raise Damage(NEWER)
+        if (magic, form, owner, end) != (b"AIHB", 1, keys.id, b"BHIA") or type_ not in types or raw > 1 << 28:
             raise Damage("is no such object of this repository")
-        self.unseal = repository.unsealer(self.header)
-        self.directory = unpack(self.unseal(number, 2, codec, raw, read(size - 17 - stored, stored)))
+        start = len(data) - 17 - stored
+        self.directory = unpack(keys.unseal(self.header, number, 2, codec, raw, data[start:-17]))
         self.rows, at = list[tuple[int, int, int, int, int]](), 56
         for kind, length, codec, raw in self.directory["sections"]:
-            self.rows.append((at, kind, length, codec, raw))
+            self.rows.append((at, length, raw, codec, kind))
             at += length
         counted = self.directory["final"] is True and self.directory["count"] == number == len(self.rows)
-        if not counted or at != size - 17 - stored:
+        if not counted or at != start:
             raise Damage("has a directory that does not fit it")
-        self.digest.update(self.header)
 
-    def section(self, number: int, wanted: int) -> bytes:
-        at, kind, length, codec, raw = self.rows[number]
-        data = self.read(at, length)
-        self.digest.update(data)
-        if kind != wanted:
-            raise Damage(f"has a section of kind {kind} in the place of kind {wanted}")
-        return self.unseal(number, kind, codec, raw, data)
+    def section(self, number: int, kind: int) -> bytes:
+        at, stored, raw, codec, _ = self.rows[number]  # one of another kind does not open
+        return self.keys.unseal(self.header, number, kind, codec, raw, self.data[at : at + stored])
+
+
+def pack_path(digest: bytes) -> str:
+    return f"packs/{digest.hex()[:2]}/{digest.hex()}"
 
 
 class Repository:
     def __init__(self, address: str, given: list[tuple[str, bytes]]) -> None:
         kinds: dict[str, Any] = {"ftp": Ftp, "ftps": Ftp, "s3": S3}
-        self.place: Folder | Ftp | S3 = kinds.get(urlsplit(address).scheme, Folder)(address)
+        self.place: Place = kinds.get(urlsplit(address).scheme, Folder)(address)
         self.buckets = [bytearray() for _ in range(1 << 16)]  # by the first two bytes of a blob's id: rows of PLACE
-        self.frames, self.packs = bytearray(), list[tuple[bytes, int, int, bytes, int]]()
+        self.frames, self.packs = bytearray(), list[tuple[bytes, int, bytes]]()  # (SHA-256, size, header)
         self.kept, self.proved = OrderedDict[Any, bytes](), set[bytes]()
-        self.open_keys(given)
+        self.keys = Keys(self.place, given)
         self.read_log()
 
-    def objects(self, folder: str, pattern: str = "[0-9a-f]{64}") -> Iterator[tuple[str, str]]:
-        for name in sorted(self.place.names(folder)):
-            if re.fullmatch(pattern, name):
-                yield f"{folder}/{name}", name
-            elif not name.startswith("."):
-                say(f"{folder}/{name!r} is no object of a repository and is passed over.", 0)
-
-    def whole(self, path: str, digest: str) -> bytes:
-        data = self.place.read(path, 0, 1 << 30)
+    def whole(self, path: str, digest: str, most: int = MOST) -> bytes:
+        """All of an object. Other bytes than its name says are told of; what of them is true is proved by its seals."""
+        data = self.place.read(path, 0, most)
         if not hashlib.sha256(data).hexdigest().startswith(digest):
-            raise Damage("does not have the bytes that its name says")
+            say(f"{path} {OTHER_BYTES}.")
         return data
-
-    def open_keys(self, given: list[tuple[str, bytes]]) -> None:
-        slots, rings, formats = list[tuple[str, Any]](), list[tuple[int, str, Any]](), {1}
-        self.keys, self.config = set[str](), b""
-        for path, name in self.objects("keys"):
-            self.keys.add(path)
-            with told(path):
-                document = json.loads(self.whole(path, name))
-                formats.add(document["format"])
-                if document["aihub"] == "key-slot":
-                    slots.append((path, document))
-                else:
-                    rings.append((-int(document["generation"]), path, document))
-        with told("config"):
-            config = json.loads(self.place.read("config", 0, MIB))
-            if config["format"] > 1 and config["format"] in formats:
-                raise Stop(f"The repository has format {config['format']}; this program knows format 1 only.", 1)
-        if not slots:
-            raise Stop("There is no key slot that can be read: is this the place of a repository?", 1)
-        self.id, key = self.find_key(slots, given)
-        for _, path, ring in sorted(rings, key=lambda found: found[:2]):  # the highest generation first
-            with told(path):
-                sealed, nonce = bytes.fromhex(ring["sealed"]), bytes.fromhex(ring["nonce"])
-                secret = unpack(opened(key, nonce, sealed, canonical(ring, "sealed")))
-                self.masters, self.id_key = secret["masters"], secret["id_key"]
-                return
-        raise Stop("The secret is right, but no key ring can be read: nothing opens without one.", 5)
-
-    def find_key(self, slots: list[tuple[str, Any]], given: list[tuple[str, bytes]]) -> tuple[bytes, bytes]:
-        for kind, secret in given:
-            for path, slot in slots:
-                with told(path):
-                    if slot["kind"] == kind and (key := open_slot(slot, secret)):
-                        return bytes.fromhex(slot["repository"]), key
-        kinds = ", ".join(sorted({repr(f"{slot.get('kind')}: {slot.get('label')}") for _, slot in slots}))
-        hurt = " A damaged key object may be the one it belongs to." if say.code else ""
-        if not {kind for kind, _ in given} & {slot.get("kind") for _, slot in slots}:
-            hurt += f" None of them is for a {given[0][0]} at all: if there was one, it is missing here."
-        raise Stop(f"The secret is wrong: it opens none of the key slots, which are: {kinds}.{hurt}", 7)
-
-    def unsealer(self, header: bytes) -> Callable[[int, int, int, int, bytes], bytes]:
-        _, _, type_, epoch, _, salt = HEADER.unpack(header)
-        if epoch not in self.masters:
-            raise Damage(f"is sealed with the key of epoch {epoch}, which the key ring does not hold")
-        info = b"aihub-backup/object" + bytes([type_]) + salt
-        key = HKDFExpand(SHA256(), 32, info).derive(self.masters[epoch])
-
-        def unseal(number: int, kind: int, codec: int, raw: int, data: bytes) -> bytes:
-            facts = header + FACTS.pack(kind, codec, raw)
-            return expand(codec, opened(key, number.to_bytes(12, "big"), data, facts), raw)
-
-        return unseal
 
     def read_log(self) -> None:
         """All of it: a rescue does not believe that what lies below a checkpoint is told by it."""
         live, gone, seen, named = dict[str, dict[str, Any]](), set[str](), set[str](), dict[str, str]()
-        keys = dict[str, str]()
-        for folder, _ in self.objects("log", "[0-9]{9}"):
-            for path, name in self.objects(folder, "[0-9]{12}-[0-9a-f]{32}"):
+        keys, removed, self.replaced, config = dict[str, str](), set[str](), set[str](), b""
+        for folder, _ in objects(self.place, "log", "[0-9]{9}"):
+            for path, name in objects(self.place, folder, "[0-9]{12}-[0-9a-f]{32}"):
                 seen.add(path)
                 with told(path):
                     record = self.one_record(path, name)
@@ -410,67 +478,64 @@ class Repository:
                     told_of = [body] if kind == "snapshot" else body["live"] if kind == "checkpoint" else []
                     for snapshot in told_of:
                         live.setdefault(snapshot["id"], snapshot)
+                    self.replaced.update(body.get("index", ()) if kind == "sweep" else ())
                     gone.update(body.get("forget", ()) if kind == "forget" else body.get("forgotten", ()))
-                    keys = dict.fromkeys(body["keys"], path) if "keys" in body else keys
-                    self.config = body["config"] if kind == "checkpoint" else self.config
-        named.update(keys)
+                    keys.update(dict.fromkeys(body.get("keys", ()), path))
+                    removed.update(body.get("removed", ()))
+                    config = body["config"] if kind == "checkpoint" else config
+        if self.keys.used <= removed:
+            raise Stop("The key slot that this secret opens was removed from the repository: use another secret.", 7)
+        named.update({name: path for name, path in keys.items() if name not in removed})
         self.live = {id_: snapshot for id_, snapshot in live.items() if id_ not in gone}
-        for path in sorted(named.keys() - seen - self.keys):
+        for path in sorted(named.keys() - seen - self.keys.paths):
             say(f"{path} is missing ({named[path]} names it).")
         with told("config"):
-            if self.config and self.place.read("config", 0, MIB) != self.config:
+            if config and self.place.read("config", 0, MIB) != config:
                 raise Damage("is not what the log repeats of it; nothing is lost by that")
 
     def one_record(self, path: str, name: str) -> Any:
-        data = self.whole(path, name[13:])
-        record = unpack(Envelope(self, (4,), len(data), lambda at, length: data[at : at + length]).section(0, 5))
+        record = unpack(Envelope(self.keys, (4,), self.whole(path, name[13:])).section(0, 5))
         if record["seq"] != int(name[:12]) or record["seq"] // 1000 != int(path[4:13]):
             raise Damage("is not the record that its name says")
         return record
 
     def read_index(self) -> None:
-        known, wanted = set[bytes](), {path for snapshot in self.live.values() for path in snapshot["index"]}
-        for path, name in self.objects("index"):
+        wanted = {path for snapshot in self.live.values() for path in snapshot["index"]} - self.replaced
+        for path, name in objects(self.place, "index"):
             wanted.discard(path)
             with told(path):
-                known |= self.one_index(path, name)
-        for path in sorted(wanted):
-            say(f"{path} is missing; nothing is lost by that, its packs are read instead.")
-        for folder, _ in self.objects("packs", "[0-9a-f]{2}"):
-            for path, name in self.objects(folder):
+                self.one_index(Envelope(self.keys, (3,), self.whole(path, name)))
+        known, untold = {digest for digest, _, _ in self.packs}, False
+        for folder, _ in objects(self.place, "packs", "[0-9a-f]{2}"):
+            for path, name in objects(self.place, folder):
                 if bytes.fromhex(name) not in known:  # its index is damaged or gone, or it was never committed
+                    untold = True
                     with told(path):
-                        self.one_pack(path, bytes.fromhex(name))
+                        self.one_pack(bytes.fromhex(name), self.whole(path, name))
+        for path in sorted(wanted) if untold else ():  # else a repair wrote anew what it told, under another name
+            say(f"{path} is missing; nothing is lost by that, its packs are read instead.")
 
-    def one_index(self, path: str, name: str) -> set[bytes]:
-        size = self.place.size(path)
-        index = Envelope(self, (3,), size, lambda at, length: self.place.read(path, at, length))
+    def one_index(self, index: Envelope) -> None:
+        sections = [unpack(index.section(number, 4)) for number in range(1, len(index.rows))]
         packs, frames = unpack(index.section(0, 3))
         first_pack, first_frame = len(self.packs), len(self.frames) // FRAME_ROW.size
-        self.packs += (mine := list(PACK_ROW.iter_unpack(packs)))
+        for digest, type_, epoch, salt, size in PACK_ROW.iter_unpack(packs):
+            self.packs.append((digest, size, HEADER.pack(b"AIHB", 1, type_, epoch, self.keys.id, salt)))
         for pack, *rest in FRAME_ROW.iter_unpack(frames):
             self.frames += FRAME_ROW.pack(first_pack + pack, *rest)
-        for number in range(1, len(index.rows)):
-            ids, *numbers = unpack(index.section(number, 4))
-            for at, (frame, start, length) in enumerate(zip(*(numbers_of(data) for data in numbers))):
-                self.add(ids[32 * at : 32 * at + 32], first_frame + frame, start, length)
-        tail = index.rows[-1][0] + index.rows[-1][2]
-        index.digest.update(self.place.read(path, tail, size - tail))
-        if index.digest.hexdigest() != name:
-            raise Damage("does not have the bytes that its name says")
-        return {row[0] for row in mine}
+        for ids, *numbers in sections:
+            for id_, frame, start, length in zip(ids_of(ids), *map(numbers_of, numbers)):
+                self.add(id_, first_frame + frame, start, length)
 
-    def one_pack(self, path: str, digest: bytes) -> None:
-        size = self.place.size(path)
-        pack = Envelope(self, (1, 2), size, lambda at, length: self.place.read(path, at, length))
+    def one_pack(self, digest: bytes, data: bytes) -> None:
+        pack = Envelope(self.keys, (1, 2), data)
         for number, (ids, lengths) in enumerate(pack.directory["blobs"]):
-            at, kind, stored, codec, raw = pack.rows[number]
             frame, start = len(self.frames) // FRAME_ROW.size, 0
-            self.frames += FRAME_ROW.pack(len(self.packs), number, at, stored, raw, codec, kind)
-            for place, length in enumerate(numbers_of(lengths)):
-                self.add(ids[32 * place : 32 * place + 32], frame, start, length)
+            self.frames += FRAME_ROW.pack(len(self.packs), number, *pack.rows[number])
+            for id_, length in zip(ids_of(ids), numbers_of(lengths)):
+                self.add(id_, frame, start, length)
                 start += length
-        self.packs.append((digest, pack.type, pack.epoch, pack.salt, size))
+        self.packs.append((digest, len(data), pack.header))
 
     def add(self, id_: bytes, frame: int, start: int, length: int) -> None:
         self.buckets[id_[0] << 8 | id_[1]] += PLACE.pack(id_, frame, start, length)
@@ -480,37 +545,30 @@ class Repository:
         while (at := bucket.find(id_, at + 1)) >= 0:
             if at % PLACE.size == 0:
                 _, frame, start, length = PLACE.unpack_from(bucket, at)
-                pack, *facts = FRAME_ROW.unpack_from(self.frames, frame * FRAME_ROW.size)
-                name = self.packs[pack][0].hex()
-                with told(f"packs/{name[:2]}/{name}"):
-                    data = self.frame(frame, self.packs[pack], *facts)[start : start + length]
-                    if len(data) == length and blake3(data, key=self.id_key).digest() == id_:
+                row = FRAME_ROW.unpack_from(self.frames, frame * FRAME_ROW.size)
+                with told(pack_path(self.packs[row[0]][0])):
+                    data = self.frame(frame, row)[start : start + length]
+                    if len(data) == length and blake3(data, key=self.keys.id_key).digest() == id_:
                         return data
                     raise Damage(f"holds something else as the blob {id_.hex()}")
         raise Damage(f"needs the blob {id_.hex()}, which is nowhere whole")
 
-    def frame(self, frame: int, pack: Any, number: int, at: int, stored: int, raw: int, codec: int, kind: int) -> bytes:
+    def frame(self, frame: int, row: tuple[int, ...]) -> bytes:
         if frame not in self.kept:
-            digest, type_, epoch, salt, size = pack
+            pack, number, at, stored, raw, codec, kind = row
+            digest, size, header = self.packs[pack]
             data = self.stretch(digest, size, at, stored)
             if raw > 16 * MIB or kind != 1:
                 raise Damage("has a frame that none may be")
-            unseal = self.unsealer(HEADER.pack(b"AIHB", 1, type_, epoch, self.id, salt))
-            self.keep(frame, unseal(number, kind, codec, raw, data))
+            self.keep(frame, self.keys.unseal(header, number, kind, codec, raw, data))
         return self.kept[frame]
 
     def stretch(self, digest: bytes, size: int, at: int, length: int) -> bytes:
-        """Bytes of a pack. The first time it is read whole, to prove its name, and kept for a while if it is small."""
-        name = f"packs/{digest.hex()[:2]}/{digest.hex()}"
+        """Bytes of a pack. The first time it is read whole, to prove its name, and kept for a while."""
+        name = pack_path(digest)
         if digest not in self.proved:
             self.proved.add(digest)
-            proof, data = hashlib.sha256(), bytearray()
-            for start in range(0, max(size, found := self.place.size(name)), 4 * MIB):
-                proof.update(piece := self.place.read(name, start, 4 * MIB))
-                data += piece if size <= 64 * MIB else b""
-            if found != size or proof.digest() != digest:
-                say(f"{name} does not have the bytes that its name says.")
-            self.keep(digest, bytes(data))
+            self.keep(digest, self.whole(name, digest.hex(), size + 1))
         whole = self.kept.get(digest)
         return whole[at : at + length] if whole else self.place.read(name, at, length)
 
@@ -578,7 +636,7 @@ class Entry(NamedTuple):
         folder, name, kind, mode, uid, gid, mtime, _, device, inode, nlink, size, _, content, more = row[:15]
         path = directories[folder] + b"/" + name if directories[folder] else name
         same = (device, inode) if nlink > 1 and kind != 2 else None
-        owners = shown(os.fsencode(f"{users.get(uid, uid)} {groups.get(gid, gid)}"))[1:]
+        owners = printable(f"{users.get(uid, uid)} {groups.get(gid, gid)}")
         return cls(path, kind, mode & 0o7777, uid, gid, mtime, same, size, content, more or {}, owners)
 
 
@@ -608,12 +666,12 @@ class Restorer:
         except Damage as damage:
             say(f"{shown(entry.path)} {damage}; it was not restored.")
         except OSError as error:
-            self.refused(error)
+            self.stop_if_full(error)
             say(f"{shown(entry.path)} could not be made: {error.strerror}.", 3 if entry.kind in (5, 6) else 5)
         except BROKEN as error:
             say(f"{shown(entry.path)} is not listed as the format says ({type(error).__name__}); it was not restored.")
 
-    def refused(self, error: Exception) -> None:
+    def stop_if_full(self, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in FULL:
             raise Stop(f"The target cannot be written any more: {error.strerror}. What is there is whole.", 1)
 
@@ -686,8 +744,7 @@ class Restorer:
         if entry.kind == 3:
             os.symlink(entry.more["target"], name, dir_fd=self.here)
         elif entry.kind in (4, 5, 6):
-            format_ = {4: stat.S_IFIFO, 5: stat.S_IFCHR, 6: stat.S_IFBLK}[entry.kind]
-            os.mknod(name, format_ | 0o600, entry.more.get("rdev", 0), dir_fd=self.here)
+            os.mknod(name, FORMATS[entry.kind] | 0o600, entry.more.get("rdev", 0), dir_fd=self.here)
         else:
             raise Damage(f"is of the kind {entry.kind}, which this program does not know")
         self.dress(entry, name)
@@ -708,12 +765,8 @@ class Restorer:
         try:
             deed(*words, **more)
         except (OSError, OverflowError) as error:
-            self.refused(error)
+            self.stop_if_full(error)
             say(f"{shown(entry.path)} came back without its {what}: {getattr(error, 'strerror', error)}.", 3)
-
-
-def numbers_of(data: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(data) // 4}I", data)
 
 
 def proof_of(fd: int) -> bytes:
@@ -724,17 +777,21 @@ def proof_of(fd: int) -> bytes:
     return digest.digest()
 
 
+def printable(text: str) -> str:
+    """What a terminal can show: every other byte as \\x and two digits."""
+    text = text.replace("\\", "\\\\")
+    return "".join(c if c.isprintable() else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in text)
+
+
 def shown(path: bytes) -> str:
-    """What a terminal can show, and what `unshown` understands."""
-    text = path.decode("utf-8", "surrogateescape").replace("\\", "\\\\")
-    return "/" + "".join(c if c.isprintable() else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in text)
+    return "/" + printable(os.fsdecode(path))
 
 
 def unshown(text: str) -> bytes:
-    turned = re.sub(
-        rb"\\(?:x([0-9a-f]{2})|\\)", lambda m: bytes.fromhex(m[1].decode()) if m[1] else b"\\", os.fsencode(text)
-    )
-    return turned.strip(b"/")
+    """The path that was shown as this text."""
+    parts = re.split(rb"\\(\\|x[0-9a-f]{2})", os.fsencode(text))  # what stands between escapes, and escapes, in turn
+    parts[1::2] = [bytes.fromhex(part[1:].decode()) or part for part in parts[1::2]]
+    return b"".join(parts).strip(b"/")
 
 
 def chosen(entries: Iterable[Entry], paths: list[str]) -> Iterator[Entry]:
@@ -767,19 +824,22 @@ def one_snapshot(repository: Repository, word: str) -> dict[str, Any]:
     return repository.live[word if word in ids else ids[0]]
 
 
+def source_of(facts: dict[str, Any]) -> str:
+    source = facts.get("source")
+    name = source.get("name") if isinstance(source, dict) else None
+    return printable(str(name or " ".join(map(str, facts.get("roots", ())))))
+
+
 def list_snapshots(repository: Repository) -> None:
     for id_, snapshot in sorted(repository.live.items(), key=lambda item: float(item[1]["time"])):
-        source = snapshot["facts"].get("source") or {}
-        name = source.get("name") or " ".join(map(str, snapshot["facts"].get("roots", ())))
-        told_of = f"{snapshot['entries']:>9} entries  {snapshot['size']:>15} bytes  {shown(os.fsencode(name))[1:]}"
-        print(f"{shown(os.fsencode(id_))[1:]}  {moment(snapshot['time'])} UTC  {told_of}")
+        size = f"{snapshot['entries']:>9} entries  {snapshot['size']:>15} bytes"
+        print(f"{printable(id_)}  {moment(snapshot['time'])} UTC  {size}  {source_of(snapshot['facts'])}")
 
 
 def list_contents(entries: Iterable[Entry]) -> None:
-    formats = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFLNK, 4: stat.S_IFIFO, 5: stat.S_IFCHR, 6: stat.S_IFBLK}
     for entry in entries:
-        mode = stat.filemode(formats.get(entry.kind, 0) | entry.mode)
-        target = f" -> {shown(entry.more['target'])[1:]}" if entry.kind == 3 else ""
+        mode = stat.filemode(FORMATS.get(entry.kind, 0) | entry.mode)
+        target = f" -> {printable(os.fsdecode(entry.more['target']))}" if entry.kind == 3 else ""
         print(f"{mode} {entry.owners} {entry.size:>12} {moment(entry.mtime / 1e9)} {shown(entry.path)}{target}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from backups.services import beat, due, expiring, slots
+from backups.services import beat, compacting, due, expiring, slots
 
 
 @shared_task(name="backups.tasks.verify_due")
@@ -29,3 +29,9 @@ def sweep_schedules() -> None:
 def apply_retention() -> None:
     """Every day: points whose retention is over."""
     expiring.apply_retention()
+
+
+@shared_task(name="backups.compact_due")
+def compact_due() -> None:
+    """Every ten minutes: repositories whose space is to be looked after, once a day each."""
+    compacting.compact_due()

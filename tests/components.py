@@ -31,9 +31,13 @@ def needs_root() -> None:
         missing("this needs root")
 
 
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
 def missing(reason: str) -> None:
     """Fail in CI, skip elsewhere."""
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+    if in_ci():
         pytest.fail(f"{reason}; in CI every component has to be there.")
     pytest.skip(reason)
 

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TypeVar
 
 from backups.engine.errors import EngineError, StoreUnavailable
-from backups.engine.store import Capabilities, ObjectInfo, Place
+from backups.engine.store import Capabilities, Data, ObjectInfo, Place
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ BROKEN = StoreUnavailable("The connection broke.")
 class Fault:
     """Harm to some operations.
 
-    verb   put, get, stat, list, delete, or "any"
+    verb   put, get, stat, list, delete, set_aside, or "any"
     at     the first operation harmed, counted from 1 among those of the verb
     times  how many in a row are harmed
     """
@@ -92,7 +92,7 @@ class FaultyStore:
     def create(self) -> None:
         self.inner.create()
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> None:
         self._harmed("put", lambda: self.inner.put(name, data))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -110,6 +110,9 @@ class FaultyStore:
 
     def delete(self, name: str) -> None:
         self._harmed("delete", lambda: self.inner.delete(name))
+
+    def set_aside(self, name: str, aside: str) -> None:
+        self._harmed("set_aside", lambda: self.inner.set_aside(name, aside))
 
     def sweep(self, older_than_seconds: float) -> int:
         return self.inner.sweep(older_than_seconds)

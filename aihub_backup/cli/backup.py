@@ -1,4 +1,4 @@
-"""`aihub backup`: run, list, show, verify, cancel and delete backups, through the same services as the API."""
+"""`aihub backup`: run, list, show, verify, find, cancel and delete backups, through the same services as the API."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("backup", metavar="ID")
     verify.add_argument("--level", type=int, choices=(1, 2, 3), default=2, help="1 listed, 2 hashed, 3 decrypted")
     waiting.add_options(verify)
+    find = verb(verbs, "find", "find a path or a pattern in all recovery points of a repository")
+    find.add_argument("wanted", metavar="PATH", help="a path that begins with /, a pattern such as '*.sql', or a word")
+    find.add_argument("--repository", metavar="NAME", help="where to look (default: the only one)")
+    find.add_argument("--source", metavar="NAME", help="only in its points")
+    find.add_argument("--limit", type=int, default=200, metavar="N", help="most paths")
     for name, what in (("cancel", "end a running backup"), ("delete", "forget the recovery points of a backup")):
         deed = verb(verbs, name, what)
         deed.add_argument("backup", metavar="ID")
@@ -111,6 +116,34 @@ def _verify(options: argparse.Namespace) -> int:
     return facts.exit_code(found) if options.wait else Exit.OK
 
 
+def _find(options: argparse.Namespace) -> int:
+    from backups.api import told
+    from backups.models import BackupPart, Repository, Source
+    from backups.models.backup import STORED
+    from backups.services import contents, lookup, repositories
+
+    where = lookup.find(Repository.objects.all(), options.repository) if options.repository else repositories.default()
+    rows = BackupPart.objects.filter(repository=where, state__in=STORED)
+    if options.source:
+        rows = rows.filter(source=lookup.find(Source.objects.all(), options.source))
+    points = list(rows.select_related("source", "backup", "repository__storage__node"))
+    found = [told.found(row) for row in contents.find(points, contents.wanted(options.wanted), limit=options.limit)]
+    if options.json:
+        output.result_json(found)
+    else:
+        output.result("\n".join(map(_lines_of_found, found)) or f"nothing in {len(points)} recovery points fits")
+    return Exit.OK if found else Exit.NOT_FOUND
+
+
+def _lines_of_found(found: dict[str, Any]) -> str:
+    versions = [
+        f"  {one['content'][:12]:12}  {output.size(one['size_bytes']):>10}  {one['mtime']:%Y-%m-%d %H:%M}"
+        f"  in {len(one['backups'])} backups, the newest {one['backups'][0]}"
+        for one in found["versions"]
+    ]
+    return "\n".join([found["path"], *versions])
+
+
 def _cancel(options: argparse.Namespace) -> int:
     from backups.services import backups
 
@@ -148,4 +181,6 @@ def _look_at_check(check: Any) -> tuple[bool, str, dict[str, Any]]:
     return check.finished_at is not None, check.state, dict(check.job.progress) if check.job else {}
 
 
-VERBS = {"run": _run, "list": _list, "show": _show, "verify": _verify, "cancel": _cancel, "delete": _delete}
+VERBS = {
+    "run": _run, "list": _list, "show": _show, "verify": _verify, "find": _find, "cancel": _cancel, "delete": _delete,
+}  # fmt: skip

@@ -93,6 +93,9 @@ def _workplace(home: str | None) -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix="aihub-demo-"))
     try:
         yield place
+    except BaseException:
+        orphans.end()  # after a good end nobody may be left, which the report looks for
+        raise
     finally:
         output.say("taking everything away again")
         _take_away(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -27,3 +28,11 @@ def _listed(process: str) -> Iterator[int]:
         for thread in os.listdir(f"/proc/{process}/task"):
             with open(f"/proc/{process}/task/{thread}/children", "rb") as file:
                 yield from map(int, file.read().split())
+
+
+def end() -> None:
+    """SIGKILL to every direct child, and wait for it: a signal that comes while one is started leaves it to nobody."""
+    for pid in children():
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

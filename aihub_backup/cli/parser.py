@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("back real data up, verify and recover it through the whole product, and compare", "demo:main"),
     "up": ("run the console here: web, workers and scheduler", "up:main"),
     "storage": ("add and list places for backups", "protect:storage"),
-    "repository": ("create, adopt, prove and list repositories", "protect:repository"),
+    "repository": ("create, adopt, prove, repair, compact and list repositories, and their keys", "protect:repository"),
     "source": ("add, list, test, change, pause and resume what is protected", "protect:source"),
     "policy": ("add, list and change how long backups are kept and how old they may be", "policy:main"),
     "schedule": ("add, list, run, enable, disable and remove schedules", "schedule:main"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,34 @@ def only_one(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def gone_when_refused(home: Path) -> Iterator[None]:
+    """Where wrong words or variables keep a first start from beginning, take away what reading the settings has made:
+    keys that have opened nothing yet. Nothing else is in a home that was not there, or empty, before."""
+    before = home.is_dir()
+    fresh = not before or not os.listdir(home)
+    try:
+        yield
+    except CommandFailed as failure:
+        if fresh and failure.exit_code is Exit.USAGE and home.is_dir() and _is_unused(home):
+            _empty(home)
+            if not before:
+                home.rmdir()
+        raise
+
+
+def _is_unused(home: Path) -> bool:
+    return not (home / homes.DATABASE).exists() and owner(home) is None
+
+
+def _empty(home: Path) -> None:
+    for entry in home.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def must_be_free(home: Path) -> None:

@@ -25,6 +25,7 @@ NUMBERS = {
     "verify-every": ("verify_interval_hours", "hours between two verifications"),
     "verify-level": ("verify_level", "1, 2 or 3"),
 }
+CHANGES = "give it other numbers, or “none” to take one away; what is not named stays"
 LISTED = ("name", "keeps", "rpo", "verified every", "sources")
 
 
@@ -38,14 +39,24 @@ def main(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command("policy")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, what in (("add", "make one"), ("change", "give it other numbers; what is not named stays")):
+    for name, what in (("add", "make one"), ("change", CHANGES)):
         deed = verb(verbs, name, what)
         deed.add_argument("name")
         for word, (_field, told) in NUMBERS.items():
-            deed.add_argument(f"--{word}", type=int, metavar="N", help=told)
+            deed.add_argument(f"--{word}", type=_number, default=argparse.SUPPRESS, metavar="N", help=told)
         deed.add_argument("--description", metavar="TEXT")
     verb(verbs, "list", "all policies")
     return parser
+
+
+def _number(text: str) -> int | None:
+    """None: the number is taken away."""
+    if text.casefold() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a whole number, or “none”; not “{text}”") from None
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -78,9 +89,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields that were typed."""
-    words = {field: getattr(options, word.replace("-", "_")) for word, (field, _told) in NUMBERS.items()}
-    return {name: value for name, value in {**words, "description": options.description}.items() if value is not None}
+    """The fields that were typed; one that was taken away is what it is in a policy that does not name it."""
+    from backups.models import Policy
+
+    typed = {field: word.replace("-", "_") for word, (field, _told) in NUMBERS.items()}
+    given = {field: getattr(options, word) for field, word in typed.items() if hasattr(options, word)}
+    without = {field: getattr(Policy(), field) for field, number in given.items() if number is None}
+    told = {} if options.description is None else {"description": options.description}
+    return {**given, **without, **told}
 
 
 def _shown(options: argparse.Namespace, row: Any, what: str) -> int:

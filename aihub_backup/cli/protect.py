@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import base64
-import getpass
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from aihub_backup.cli import console, kinds, output, tending, waiting
-from aihub_backup.cli.exits import CommandFailed, Exit
+from aihub_backup.cli import console, keyring, kinds, output, repairing, space, tending, waiting
+from aihub_backup.cli.asking import QUESTIONS, asked, content
+from aihub_backup.cli.exits import Exit
 from aihub_backup.cli.parser import command, pair, verb
 from aihub_backup.core.commands import typed
 from aihub_backup.core.failures import Refused
 from aihub_backup.provisioning import kits
 
 Deed = Callable[[argparse.Namespace], int]
-
-_QUESTIONS = {"recovery-code": "Recovery code: ", "passphrase": "Passphrase: "}
 
 
 def storage(words: Sequence[str]) -> int:
@@ -45,7 +42,7 @@ def repository(words: Sequence[str]) -> int:
     adopt.add_argument("name", nargs="?", default="", help="its name here (default: the one it had)")
     adopt.add_argument("--storage", required=True, metavar="NAME")
     adopt.add_argument(
-        "--secret", choices=tuple(_QUESTIONS), default="recovery-code", help="which one is asked for (the kit's code)"
+        "--secret", choices=tuple(QUESTIONS), default="recovery-code", help="which one is asked for (the kit's code)"
     )
     adopt.add_argument("--keyfile", metavar="FILE", help="a keyfile instead of a secret that is asked for")
     adopt.add_argument(
@@ -53,8 +50,14 @@ def repository(words: Sequence[str]) -> int:
     )
     waiting.add_options(adopt)
     verb(verbs, "prove", "show that the printed recovery code opens it (asks, or reads stdin)").add_argument("name")
+    keyring.add_verb(verbs)
+    repairing.add_verb(verbs)
+    space.add_verb(verbs)
     verb(verbs, "list", "all repositories")
-    return _do(parser, words, {"adopt": _adopt, "create": _create, "prove": _prove, "list": _list_repositories})
+    return _do(parser, words, {
+        "adopt": _adopt, "compact": space.compact, "create": _create, "keys": keyring.run, "prove": _prove,
+        "repair": repairing.repair, "list": _list_repositories,
+    })  # fmt: skip
 
 
 def source(words: Sequence[str]) -> int:
@@ -199,9 +202,9 @@ def _opening(options: argparse.Namespace) -> Any:
     from backups.services import adopting
 
     if options.keyfile:
-        return adopting.key(keyfile=base64.b64encode(_bytes(options.keyfile)).decode())
+        return adopting.key(keyfile=base64.b64encode(content(options.keyfile)).decode())
     name = options.secret.replace("-", "_")
-    return adopting.key(**{name: _asked(_QUESTIONS[options.secret])})
+    return adopting.key(**{name: asked(QUESTIONS[options.secret])})
 
 
 def _look_at(job: Any) -> tuple[bool, str, dict[str, Any]]:
@@ -236,7 +239,7 @@ def _prove(options: argparse.Namespace) -> int:
     from backups.services import lookup, repositories
 
     found = lookup.find(Repository.objects.all(), options.name)
-    repositories.prove_kit(found, _asked("Recovery code: "), by=console.actor())
+    repositories.prove_kit(found, asked("Recovery code: "), by=console.actor())
     bar = _bar(found)
     output.say(f"the recovery code opens “{found}”{'.' if bar else '; backups are accepted from now on.'}")
     if bar:
@@ -311,20 +314,7 @@ def _typed(value: str, wanted: object) -> object:
 
 
 def _content(path: str) -> str:
-    return _bytes(path).decode().rstrip("\n")
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror}.", Exit.USAGE) from None
-
-
-def _asked(question: str) -> str:
-    """From the keyboard without showing it, or a line of stdin; never from the command line."""
-    return getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().strip()
+    return content(path).decode().rstrip("\n")
 
 
 def _made(options: argparse.Namespace, row: Any, noun: str) -> int:

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command("prove")
     parser.add_argument(
         "area",
-        help="engine, rescue, console, api, pages, browser, postgresql, firststart: modules in tests/proofs begin so",
+        help="api, browser, compaction, console, damage, endurance, engine, firststart, kills, pages, powercut …",
     )
     parser.add_argument("--only", metavar="ID", action="append", help="just this proof; may be repeated")
     parser.add_argument("--count", type=int, metavar="N", help="at most N cases of each proof, for a first look")

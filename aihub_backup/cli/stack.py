@@ -17,6 +17,7 @@ QUEUES = ("backup", "recovery")
 QUICK_QUEUES = ("control", "notify")
 SILENCE = 110.0  # seconds between the newest call and the last answer; a call is made every minute (core.nodes.call)
 ALONE = 60.0  # seconds; longer than a job takes between two of its programs
+STARTING = 300.0  # seconds for a worker's start on a host that has no time for it
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _pulse(site: Site) -> Pulse | None:
     With a broker on a server each has a pipe of its own."""
     if secret("AIHUB_BROKER_URL"):
         return None
-    return Pulse(site.home / CALLED, site.home / HEARD, SILENCE, ALONE)
+    return Pulse(site.home / CALLED, site.home / HEARD, SILENCE, ALONE, STARTING)
 
 
 def _worker(site: Site, name: str, options: list[str]) -> tuple[str, ...]:

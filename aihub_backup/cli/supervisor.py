@@ -35,18 +35,22 @@ class Pulse:
 
     Where nobody calls, nobody need answer. `silence`: seconds of calls without an answer; `alone`: seconds for which
     in addition no child of its children has run, that could be what it is busy with (a pool whose processes all work
-    hears nothing either, and has moments between two programs).
+    hears nothing either, and has moments between two programs); `starting`: seconds that a new process may take until
+    its first answer, because on a busy host one that was killed for its slow start would never come up.
     """
 
     called: Path
     heard: Path
     silence: float
     alone: float
+    starting: float = 0.0
 
     def is_silent(self, lived: float) -> bool:
         """Of a program that has run for so many seconds."""
-        called = _changed(self.called)
-        return called is not None and min(called - (_changed(self.heard) or 0.0), lived) > self.silence
+        called, heard = _changed(self.called), _changed(self.heard) or 0.0
+        has_answered = time.time() - heard < lived  # this process, not the one before it
+        patience = self.silence if has_answered else max(self.silence, self.starting)
+        return called is not None and called - heard > self.silence and lived > patience
 
 
 def _changed(path: Path) -> float | None:

@@ -21,6 +21,7 @@ from aihub_backup.cli.exits import Exit
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = "2"  # of pytest: the machines of developers and CI have two cores
 LEAST_COVERAGE = "90"  # per cent of lines
+_SLOWEST = ("--durations=25", "--durations-min=5")  # told, so that somebody asks why
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"  # it has no __main__
 
 HELP = """usage: ./aihub test [--quick] [PATH …] [PYTEST OPTION …]
@@ -113,8 +114,8 @@ def _pytest(quick: bool, words: Sequence[str]) -> Check:
     if quick:
         return Check("tests", ("-m", "pytest", "-m", "not slow", *_parallel(words), *words))
     # Part of the tests covers part of the lines: that says nothing of the whole.
-    coverage = () if _partial(words) else ("--cov", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}")
-    return Check("tests", ("-m", "pytest", *_parallel(words), *coverage, *words))
+    whole = () if _partial(words) else ("--cov", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}", *_SLOWEST)
+    return Check("tests", ("-m", "pytest", *_parallel(words), *whole, *words))
 
 
 def _file(word: str) -> str:

@@ -20,6 +20,7 @@ from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command
 from aihub_backup.cli.supervisor import Supervisor
 from aihub_backup.core import processes
+from aihub_backup.home import ADDRESS
 
 READY_WITHIN = 120.0  # seconds for the first answer of the web server before we say that something is wrong
 
@@ -30,7 +31,7 @@ def main(words: Sequence[str]) -> int:
     home = place.named(options.home)  # whatever is refused before the settings are read leaves no home behind
     _refuse_open_http(options, os.environ.get("AIHUB_PUBLIC_URL", ""))
     place.must_be_free(home)
-    with _listen(options.host, options.port) as listener:
+    with _listen(options.host, options.port) as listener, place.gone_when_refused(home):
         settings = place.settings(options.home)
         with place.only_one(settings.AIHUB_HOME):
             _run(_site(settings, options, listener), options)
@@ -49,6 +50,7 @@ def _site(settings: Any, options: argparse.Namespace, listener: socket.socket) -
 
 
 def _run(site: stack.Site, options: argparse.Namespace) -> None:
+    (site.home / ADDRESS).write_text(f"{site.address}\n", encoding="ascii")
     prepared = prepare(site, options.account)
     account = prepared["account"]
     if account and not options.json:

@@ -61,6 +61,8 @@ def line(progress: dict[str, Any]) -> str:
         parts.append(f"{output.size(done)}/{output.size(total)}" if total else output.size(done))
     if done and total:
         parts.append(f"{100 * min(1.0, done / total):.0f} %")
+    if progress.get("bytes_kept"):
+        parts.append(f"({output.size(progress['bytes_kept'])} were there)")
     if progress.get("bytes_per_second"):
         parts.append(f"{output.size(progress['bytes_per_second'])}/s")
     return "  ".join(part for part in parts if part)

@@ -159,27 +159,26 @@ def _through(model: type[models.Model], reach: Reach, held: Sequence[Bound], loo
     within = place._base_manager.filter(_placed(place, held, looks))
     if not _many(model, reach.through):
         return Q(**{f"{reach.through}__in": within.values("pk")})
-    some = Q(pk__in=_holders(model, reach, **{"in": within.values("pk")}))
-    return (some | Q(pk__in=_alone(model, reach, held))) & ~Q(Exists(_beyond(model, reach, within)))
+    return Q(pk__in=_holders(model, reach, within)) | Q(pk__in=_alone(model, reach, held))
 
 
 def _alone(model: type[models.Model], reach: Reach, held: Sequence[Bound]) -> QuerySet[Any, Any]:
     """Ids of rows that belong to no other, and are judged by themselves."""
     rows = model._base_manager.filter(_here(reach, held)).order_by()
+    if reach.alone:  # they are few, and all others need not be asked
+        rows = rows.filter(**{f"{reach.alone[0]}__in": sorted(reach.alone[1])})
     return rows.exclude(Exists(_links(model, reach, isnull=False))).values("pk")
 
 
-def _beyond(model: type[models.Model], reach: Reach, within: QuerySet[Any]) -> QuerySet[Any]:
-    """Of a row of an outer query: what leads from it to a place that does not lie within. Each of its few places is
-    looked for among those within; looking for each of the many elsewhere would take a second."""
-    _between, _back, rest = _steps(model, reach.through)
-    return _links(model, reach, isnull=False).exclude(**_each(rest, {"in": within.values("pk")}))
-
-
-def _holders(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any, Any]:
-    """Ids of the rows that belong to a place like that."""
+def _holders(model: type[models.Model], reach: Reach, within: QuerySet[Any]) -> QuerySet[Any, Any]:
+    """Ids of the rows that belong to places within, and to none beyond: found from the places' side, as they are few.
+    Each of a row's few places is looked for among those within; looking for each of the many elsewhere would take a
+    second."""
     between, back, rest = _steps(model, reach.through)
-    return between._base_manager.filter(**_each(rest, condition)).order_by().values(back)
+    inside = _each(rest, {"in": within.values("pk")})
+    links = between._base_manager.order_by()
+    beyond = links.filter(**{back: OuterRef(back)}, **_each(rest, {"isnull": False})).exclude(**inside)
+    return links.filter(**inside).exclude(Exists(beyond)).values(back)
 
 
 def _links(model: type[models.Model], reach: Reach, **condition: Any) -> QuerySet[Any]:

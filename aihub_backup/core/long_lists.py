@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.filters import FieldListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.db import connection, models
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from unfold.views import ChangeList as UnfoldList
 
 if TYPE_CHECKING:
@@ -23,20 +24,50 @@ else:
     _ChangeList = UnfoldList
 
 
+FEW = 1_000  # rows that a search shows: who looks for a needle reads no twenty pages, and says more of it
+
+
 class LongList(_ChangeList):
-    """A page far behind finds its ids in an index first, and reads the rows of these only."""
+    """A page far behind finds its ids in an index first, and reads the rows of these only. A search looks through the
+    table once, in the order of the list, and ends where it has found enough: it counts what it shows, not all there is.
+    """
+
+    queryset: models.QuerySet[Any]
+    found: models.QuerySet[Any, Any]  # keys of what a search shows, read
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> models.QuerySet[Any]:
+        """What is listed; of a search what it shows, so that a deed on “all” of them is done to these."""
+        rows = super().get_queryset(request, exclude_parameters)
+        if not self.query or exclude_parameters:  # counts beside a filter tell of all there is
+            return rows
+        self.found = rows.values_list("pk", flat=True)[:FEW]
+        return self._whole_rows(list(self.found)).order_by(*rows.query.order_by)
 
     def get_results(self, request: HttpRequest) -> None:
         """The rows of this page."""
+        rows = self.queryset
+        if self.query:
+            self.queryset = self.found  # is counted and cut as it was read
         super().get_results(request)
-        if self.multi_page and self.page_num > 1:
-            keys = list(self.result_list.values_list("pk", flat=True))
-            rows = {row.pk: row for row in self._whole_rows(keys)}
-            self.result_list = [rows[key] for key in keys if key in rows]
+        self.queryset = rows
+        if self.query or (self.multi_page and self.page_num > 1):
+            keys = self._keys()
+            found = {row.pk: row for row in self._whole_rows(keys)}
+            self.result_list = [found[key] for key in keys if key in found]
+        if self.query and self.result_count == FEW:
+            messages.info(request, _("These are the first %(count)d; there may be more.") % {"count": FEW})
+
+    def _keys(self) -> list[Any]:
+        """Of this page."""
+        if not self.query:
+            return list(self.result_list.values_list("pk", flat=True))
+        return list(self.result_list if self.multi_page and not self.show_all else self.found)
 
     def _whole_rows(self, keys: list[Any]) -> models.QuerySet[Any]:
-        """These, with all that the page's own queryset lays beside them."""
-        return self.apply_select_related(self.root_queryset.filter(pk__in=keys))
+        """These, with all that the page shows. The keys were found within the person's reach, which is not asked again:
+        of a viewer's rows it costs as much as finding them."""
+        rows = self.model._default_manager.filter(pk__in=keys)
+        return self.apply_select_related(self.model_admin.whole(rows))  # type: ignore[attr-defined]
 
 
 class ValuesFilter(FieldListFilter):
@@ -52,7 +83,7 @@ class ValuesFilter(FieldListFilter):
         self.lookup_kwarg = field_path
         self.lookup_val = params.get(field_path)  # the base class takes it out of the parameters
         super().__init__(field, request, params, model, model_admin, field_path)
-        self.values = list(_values(model, field.column))
+        self.values = values(model, field.column)
 
     def expected_parameters(self) -> list[str | None]:
         """The column itself."""
@@ -61,7 +92,7 @@ class ValuesFilter(FieldListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         """All, then one after the other."""
         yield {
-            "selected": self.lookup_val is None, "display": _("All"),
+            "selected": self.lookup_val is None, "display": gettext_lazy("All"),
             "query_string": changelist.get_query_string(remove=[self.lookup_kwarg]),
         }  # fmt: skip
         for value in self.values:
@@ -71,8 +102,9 @@ class ValuesFilter(FieldListFilter):
             }  # fmt: skip
 
 
-def _values(model: type[models.Model], column: str) -> list[str]:
-    """Neither database jumps by itself for DISTINCT; a recursion from each value to the next greater one does."""
+def values(model: type[models.Model], column: str) -> list[str]:
+    """Each value of a column that leads an index, once, sorted. Neither database jumps by itself for DISTINCT; a
+    recursion from each value to the next greater one does."""
     quote = connection.ops.quote_name
     name, table = quote(column), quote(model._meta.db_table)
     sql = (  # only names of our own columns go in

@@ -5,6 +5,7 @@ A model carries it as `REACH`. Rows of a model without one are reached by those 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
@@ -21,6 +22,7 @@ class Reach:
     untagged: bool = False  # tags cannot be told: a grant that names tags reaches none of these rows
     whole: str = ""  # a flag of rows that matter to the whole console: bounds let them be seen and nothing else
     through: str = ""
+    alone: tuple[str, Collection[str]] | None = None  # (field, values): what belongs to no other row has one of these
     requester: str = ""  # the id of whoever asked for it, as text
     shared: bool = False  # the whole console's: whoever may see some may see all
     owner: str = ""  # only the owner's own ones, unless `all_need` is held everywhere

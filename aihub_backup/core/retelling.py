@@ -12,6 +12,7 @@ from django.utils.translation import gettext_noop
 from aihub_backup.core.deeds import THINGS, VERBS
 
 _PLACE = re.compile(r"%\((\w+)\)s")
+_BACKUP, _RECOVERY = "backups.backup", "recovery.recovery"  # kinds of targets, as the audit stores them
 _DATED = re.compile(r"(?P<type>[a-z]+) (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d)")
 
 REASONS = (gettext_noop("asked for on the command line"),)  # what a door says where nobody gives a reason
@@ -29,12 +30,13 @@ def retold(stored: str, *known: str) -> str:
     return stored
 
 
-def target(name: str) -> str:
-    """The name of what something was done to: of backups without a label, and of recoveries, it begins with a type."""
-    dated = _DATED.fullmatch(name)
+def target(name: str, kind: str) -> str:
+    """The name of what something was done to: of backups without a label, and of recoveries, it begins with a type.
+    Names that people gave to other kinds of things may look the same, and stay."""
+    dated = _DATED.fullmatch(name) if kind == _BACKUP else None
     if dated:
         return f"{_(dated['type'])} {dated['at']}"
-    head, arrow, place = name.partition(" → ")
+    head, arrow, place = name.partition(" → ") if kind == _RECOVERY else ("", "", "")
     return f"{_(head)}{arrow}{place}" if arrow and head else name
 
 

@@ -16,6 +16,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from aihub_backup.core import searching
 from aihub_backup.core.access import covers, everywhere, reach_of, scope
 from aihub_backup.core.pairs import Pairs
 from aihub_backup.core.reach import Reach
@@ -40,8 +41,18 @@ class ScopedAdmin(_ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What the person may see; whoever may change something may see it."""
-        verbs = ("view", "change")
-        return scope(super().get_queryset(request), request.user, *(permission_for(self.model, verb) for verb in verbs))
+        asked = (permission_for(self.model, verb) for verb in ("view", "change"))
+        return scope(self.whole(super().get_queryset(request)), request.user, *asked)
+
+    def whole(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """With what the columns show and no model field holds."""
+        return rows
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Every word in one of the `search_fields`; no row twice."""
+        return queryset.filter(searching.matching(self.model, self.get_search_fields(request), search_term)), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Called after what it lists, not “Select … to change”."""

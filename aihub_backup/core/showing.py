@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
+from django.db import models
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from aihub_backup.core import sizes
@@ -36,7 +39,11 @@ def tone(state: str) -> str:
 
 def badge(state: str, words: object) -> SafeString:
     """A state as sign and word in its colour."""
-    kind = tone(state)
+    return _drawn(tone(state), str(words))
+
+
+@lru_cache(maxsize=1_000, typed=True)  # lists draw the same few again and again; a safe text is no plain one
+def _drawn(kind: str, words: str) -> SafeString:
     return format_html(
         '<span class="badge {}"><span class="material-symbols-outlined" aria-hidden="true">{}</span>{}</span>',
         f"badge-{kind}", _SIGNS[kind], words,
@@ -45,7 +52,17 @@ def badge(state: str, words: object) -> SafeString:
 
 def state(row: Any) -> SafeString:
     """The badge of a row that has a `state` with choices."""
-    return badge(row.state, row.get_state_display())
+    return badge(row.state, state_words(row))
+
+
+def state_words(row: Any) -> str:
+    """Its state in the reader's language. Django would put all choices into words, each time, to find one."""
+    return _words(row._meta.get_field("state"), row.state, get_language())
+
+
+@lru_cache(maxsize=1_000)
+def _words(field: models.Field[Any, Any], state: str, _language: str | None) -> str:
+    return str(dict(field.flatchoices).get(state, state))
 
 
 def size(count: object) -> str:

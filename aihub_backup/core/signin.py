@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.adapter import DefaultMFAAdapter, get_adapter
 from allauth.mfa.models import Authenticator
-from allauth.mfa.utils import is_mfa_enabled
+from allauth.mfa.totp.forms import ActivateTOTPForm
+from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.utils import encrypt, is_mfa_enabled
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -75,6 +77,18 @@ class MfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # as above
     def decrypt(self, encrypted_text: str) -> str:
         """Opened. SecretUnreadable when the key is another one."""
         return secrets.unseal(encrypted_text, *_PLACE).decode()
+
+
+class ActivateTotpForm(ActivateTOTPForm):  # type: ignore[misc]  # as above
+    """Whoever looks over a shoulder sees one code: it must not be good a second time, right after."""
+
+    def clean_code(self) -> str:
+        """The code, used up by this."""
+        code: str = super().clean_code()
+        held = Authenticator(user=self.user, type=Authenticator.Type.TOTP, data={"secret": encrypt(self.secret)})
+        if not TOTP(held).validate_code(code):
+            raise get_adapter().validation_error("incorrect_code")
+        return code
 
 
 def reseal() -> int:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from django.conf import settings
 from django.db import Error
-from prometheus_client.registry import Collector
 
-from aihub_backup.metrics import places, sources, work
+from aihub_backup.metrics import places, settled, sources, work
 from aihub_backup.metrics.family import Family, counter, gauge
 
 log = logging.getLogger(__name__)
 
 
-class StateCollector(Collector):
+class StateCollector:
     """Values survive restarts and are the same from every web process. A database that fails costs the state, not the
     page: errors and the last success are told."""
 
@@ -24,15 +23,14 @@ class StateCollector(Collector):
         self._errors = 0
         self._succeeded = 0.0
 
-    def describe(self) -> Iterable[Family]:
-        """Nothing: registering must not ask the database."""
-        return []
-
     def collect(self) -> Iterator[Family]:
         """All series of state."""
         begin = time.monotonic()
         try:
-            yield from [*_info(), *sources.families(), *places.families(), *work.families()]
+            past, known = settled.all_runs(), sources.names()
+            yield from [
+                *_info(), *sources.families(past, known), *places.families(past), *work.families(known),
+            ]  # fmt: skip
             self._succeeded = time.time()
         except Error:
             self._errors += 1

@@ -12,12 +12,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 
+from aihub_backup.metrics import text
 from aihub_backup.metrics.collector import StateCollector
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where the processes of one web server share their counts
 
-_state = CollectorRegistry()
-_state.register(StateCollector())
+_state = StateCollector()
 
 
 @login_not_required
@@ -29,7 +29,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         raise Http404
     if not _knows(request.headers.get("Authorization", ""), settings.AIHUB_METRICS_TOKEN):
         return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
-    page = generate_latest(_processes()) + generate_latest(_state)
+    page = generate_latest(_processes()) + text.write(_state.collect())
     return HttpResponse(page, content_type=CONTENT_TYPE_LATEST)
 
 

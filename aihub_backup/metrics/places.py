@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
-
-from django.db.models import Sum
+from uuid import UUID
 
 from aihub_backup.core.failures import Refused
 from aihub_backup.metrics.family import Family, Labels, gauge
-from backups.models import BackupPart, Repository, Storage
+from aihub_backup.metrics.settled import Counted
+from backups.models import Repository, Storage
 from backups.services import placing, repositories
 
 NAMES = ("storage", "site")
 
 
-def families() -> Iterator[Family]:
+def families(past: Iterable[Counted]) -> Iterator[Family]:
     """All of them."""
     places = list(Storage.objects.select_related("site", "node", "repository"))
     rows = [place for place in places if place.enabled]
-    sums = BackupPart.objects.values_list("repository__storage").annotate(sum=Sum("stored_bytes")).order_by()
-    used = {key: total or 0 for key, total in sums}  # what is forgotten frees no space yet, so every part counts
+    used = _used(places, past)
     yield gauge(
         "aihub_storage_used_bytes", "Bytes that backups have added", NAMES,
         ((_labels(row), used.get(row.pk, 0)) for row in rows),
@@ -37,6 +37,15 @@ def families() -> Iterator[Family]:
         "aihub_repository_writable", "Backups may go into it (0 = they are refused)", ("repository",),
         (((row.name,), _writable(row)) for row in _in_use(places)),
     )  # fmt: skip
+
+
+def _used(places: Iterable[Storage], past: Iterable[Counted]) -> dict[UUID, int]:
+    """By storage. What is forgotten frees no space yet, so every part counts."""
+    sums: Counter[str] = Counter()
+    for row in past:
+        sums[row.repository] += row.added
+    kept = ((place.pk, getattr(place, "repository", None)) for place in places)
+    return {key: sums[repository.pk.hex] for key, repository in kept if repository is not None}
 
 
 def _in_use(places: Iterable[Storage]) -> list[Repository]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, Max, Min, Q
@@ -32,13 +33,13 @@ _PATHS = {
 }  # fmt: skip
 
 
-def families() -> Iterator[Family]:
+def families(known: Mapping[UUID, Labels]) -> Iterator[Family]:
     """All of them."""
     yield from _running()
     yield from _queues()
     yield _scheduler()
     yield from _schedules()
-    yield _recoveries()
+    yield _recoveries(known)
 
 
 def _running() -> Iterator[Family]:
@@ -103,12 +104,12 @@ def _deadline(row: Schedule, first_due: Any) -> float:
     return moment(coming[0] + timedelta(seconds=row.grace_seconds)) if coming else 0.0
 
 
-def _recoveries() -> Family:
+def _recoveries(known: Mapping[UUID, Labels]) -> Family:
     ended = RecoveryPart.objects.filter(recovery__state__in=ENDED)
-    names = ("part__source__name", "part__source__environment__name", "recovery__purpose", "recovery__state")
+    read = ended.values_list("part__source", "recovery__purpose", "recovery__state").annotate(count=Count("pk"))
     counts: dict[Labels, int] = {}
-    for source, environment, purpose, state, count in ended.values_list(*names).annotate(count=Count("pk")).order_by():
-        counts[source, environment, RECOVERIES[Purpose(purpose)], state] = count
+    for source, purpose, state, count in read.order_by():
+        counts[*known[source], RECOVERIES[Purpose(purpose)], state] = count
     return counter("aihub_recovery_runs", "Finished recoveries", ("source", "environment", "kind", "status"), counts)
 
 

@@ -15,7 +15,7 @@ from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.commands import typed
 from aihub_backup.core.models import AuditEvent
 from aihub_backup.home import KIT
-from aihub_backup.provisioning import making
+from aihub_backup.provisioning import kits, making
 from aihub_backup.provisioning.making import Outcome
 from aihub_backup.provisioning.wishes import Wishes
 from backups.models import OwnProtection, Repository, RepositoryState, Schedule, Storage
@@ -53,7 +53,8 @@ def _repository(wishes: Wishes, outcome: Outcome, kit: str) -> None:
     known = Repository.objects.exclude(state=RepositoryState.CREATING).exists()
     storage = Storage.objects.filter(pk__in=_made(Storage)).first()
     if wishes.place and storage and not known and not _was_made(Repository):
-        _note(making.repository(storage, outcome, by=ACTOR, kit=kit, waive=wishes.waive_kit))
+        made = making.repository(storage, outcome, by=ACTOR, kit=kit, waive=wishes.waive_kit, cure=kits.FIXED)
+        _note(made)
 
 
 def _own(wishes: Wishes, outcome: Outcome) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from django.db import models, transaction
 
 from aihub_backup.core.audit import Actor
+from aihub_backup.core.failures import Failure
 from aihub_backup.provisioning import kits, making
 from aihub_backup.provisioning.making import Outcome
 from aihub_backup.provisioning.wishes import Data, Objectives, Place, Wishes
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import Repository, RepositoryState, Source, Storage
-from backups.services import configured, placing
+from backups.services import configured, placing, storages
 from backups.services.saving import free_name
 from disaster.models import DRConfig
 
@@ -58,7 +61,7 @@ def _done(wishes: Wishes, errand: _Errand) -> Outcome:
 
 
 def _place(wish: Place, errand: _Errand) -> None:
-    """The kit's file is looked at first: a storage without its repository would stay behind."""
+    """Both or none. The kit's file is looked at first: it is what fails most often."""
     plain, _ = configured.values(STORAGES, wish.kind, wish.options)
     storage = Storage.objects.filter(kind=wish.kind, options=plain).first()
     repository = Repository.objects.exclude(state=RepositoryState.CREATING).filter(storage=storage).first()
@@ -66,9 +69,23 @@ def _place(wish: Place, errand: _Errand) -> None:
         kits.must_be_new(errand.kit)
     if storage is None:
         storage = making.place(wish, errand.outcome, by=errand.by, test=not errand.rehearsed)
+        with _taken_back_with(storage, errand):
+            _repository(storage, repository, errand)
     else:
         errand.outcome.there.append(_there(storage))
-    _repository(storage, repository, errand)
+        _repository(storage, repository, errand)
+
+
+@contextmanager
+def _taken_back_with(storage: Storage, errand: _Errand) -> Iterator[None]:
+    """A storage that was made for a repository which then could not be made goes too."""
+    told = len(errand.outcome.made)
+    try:
+        yield
+    except Failure:
+        if storages.take_back(storage, by=errand.by):
+            del errand.outcome.made[told - 1 :]
+        raise
 
 
 def _repository(storage: Storage, there: Repository | None, errand: _Errand) -> None:

@@ -11,11 +11,11 @@ from typing import IO
 from aihub_backup.core.failures import Refused
 
 NAME = "main"  # of the first repository; those after it have a number behind it
-_CURE = "Move it away, or use --kit FILE."
+CHOSEN, FIXED = "Move it away, or use --kit FILE.", "Move it away."  # the cure, where somebody names the file or nobody
 
 
 @contextmanager
-def new_file(path: str | None) -> Iterator[IO[str] | None]:
+def new_file(path: str | None, cure: str = CHOSEN) -> Iterator[IO[str] | None]:
     """A new file only the caller can read, opened before there is anything to lose; removed when that goes wrong.
 
     Refused when it exists or cannot be made. Without a path: None.
@@ -26,7 +26,7 @@ def new_file(path: str | None) -> Iterator[IO[str] | None]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise _taken(path) from None
+        raise _taken(path, cure) from None
     except OSError as error:
         raise _refused(f"{path} cannot be made for the kit: {error.strerror}.") from None
     with os.fdopen(descriptor, "w") as file:
@@ -47,7 +47,7 @@ def default(path: Path, repository: str) -> Path:
 def must_be_new(path: str) -> None:
     """Refused, before anything is made, where `new_file` would refuse for sure."""
     if os.path.lexists(path):
-        raise _taken(path)
+        raise _taken(path, CHOSEN)
     if not os.access(os.path.dirname(path) or ".", os.W_OK | os.X_OK):
         raise _refused(
             f"{path} cannot be made for the kit: its directory is not there, or is not ours. Use --kit FILE."
@@ -67,8 +67,8 @@ def written(file: IO[str] | None, text: str) -> str:
     return ""
 
 
-def _taken(path: str) -> Refused:
-    return _refused(f"{path} exists already; the kit is not written over anything. {_CURE}")
+def _taken(path: str, cure: str) -> Refused:
+    return _refused(f"{path} exists already; the kit is not written over anything. {cure}")
 
 
 def _refused(sentence: str) -> Refused:

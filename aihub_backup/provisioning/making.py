@@ -45,9 +45,12 @@ def place(wish: Place, outcome: Outcome, *, by: Actor, test: bool = True) -> Sto
     return made
 
 
-def repository(storage: Storage, outcome: Outcome, *, by: Actor, kit: str, waive: bool) -> Repository:
-    """A repository in the storage. Its kit goes to the new file `kit`; Refused before anything is made if it cannot."""
-    with kits.new_file(kit) as file:
+def repository(
+    storage: Storage, outcome: Outcome, *, by: Actor, kit: str, waive: bool, cure: str = kits.CHOSEN
+) -> Repository:
+    """A repository in the storage. Its kit goes to the new file `kit`; Refused before anything is made if it cannot
+    (`cure`: what helps where the file is there already)."""
+    with kits.new_file(kit, cure) as file:
         made = repositories.create(free_name(Repository, kits.NAME), storage, by=by, waive_kit=waive)
         why = kits.written(file, made.text)
     if why:

@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
@@ -28,6 +29,22 @@ from backups.services import trials
 
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 TRY = "try"  # the button that tries out and stores nothing
+
+
+class KindFilter(admin.SimpleListFilter):
+    """By the kind, in words."""
+
+    title = gettext_lazy("kind")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Those that occur in what the person sees."""
+        seen = model_admin.get_queryset(request).order_by().values_list("kind", flat=True).distinct()
+        return sorted(((kind, _(model_admin.table.label(kind))) for kind in seen), key=lambda pair: pair[1])
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The rows of that kind."""
+        return queryset.filter(kind=self.value()) if self.value() else queryset
 
 
 class AddingAdmin(DeedAdmin):

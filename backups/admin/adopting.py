@@ -16,9 +16,9 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure
 from aihub_backup.core.models import Job
 from backups.admin import live
-from backups.admin.adding import AddingAdmin
 from backups.admin.deeds import Ask
 from backups.admin.forms import refuse
+from backups.admin.repairing import RepairingAdmin
 from backups.admin.wishes import AdoptForm
 from backups.models import Repository
 from backups.services import adopting
@@ -38,7 +38,7 @@ def stop(ask: Ask) -> str:
     return _("The reading of “%(name)s” comes to an end. What is written stays.") % {"name": ask.row}
 
 
-class AdoptingAdmin(AddingAdmin):
+class AdoptingAdmin(RepairingAdmin):
     """Repositories that are made here, or were made elsewhere."""
 
     def get_urls(self) -> list[URLPattern]:

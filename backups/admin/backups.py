@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from aihub_backup.core import retelling, showing
+from aihub_backup.core import long_lists, retelling, searching, showing
 from aihub_backup.core.access import covers
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Invalid
@@ -134,8 +134,8 @@ class BackupAdmin(LookingAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Every word somewhere: names of sources are looked through first, they are few."""
-        for word in search_term.split():
+        """Every word somewhere: names of sources and of who asked are looked through first, they are few."""
+        for word in searching.words(search_term):
             queryset = queryset.filter(_says(word))
         return queryset, False
 
@@ -156,9 +156,14 @@ class BackupAdmin(LookingAdmin):
     # --- showing ---
 
     def prepared(self, request: HttpRequest, rows: list[Backup]) -> list[Backup]:
-        """With parts, sources, jobs and checks."""
-        parts = BackupPart.objects.select_related("source__environment", "repository__storage", "job")
-        prefetch_related_objects(rows, Prefetch("parts", parts), "parts__verifications")
+        """With what the columns show of parts, sources and checks; with jobs where there is progress to be told."""
+        parts = BackupPart.objects.only("backup", "source", "job", "state", "items", "size_bytes", "stored_bytes")
+        checks = Verification.objects.only("part", "state", "level", "created_at", "finished_at")
+        prefetch_related_objects(
+            rows, Prefetch("parts", parts), Prefetch("parts__source", Source.objects.only("name")),
+            Prefetch("parts__verifications", checks),
+        )  # fmt: skip
+        prefetch_related_objects([part for row in rows if row.active for part in row.parts.all()], "job")
         return rows
 
     def beside(self, request: HttpRequest, row: Backup) -> dict[str, Any]:
@@ -232,9 +237,9 @@ def _missed(backup: Backup) -> dict[str, Any]:
 
 def _says(word: str) -> Q:
     named = BackupPart.objects.filter(source__in=Source.objects.filter(name__icontains=word).values("pk"))
-    found = (
-        Q(label__icontains=word) | Q(requested_by_name__icontains=word) | Q(pk__in=named.order_by().values("backup"))
-    )
+    askers = [name for name in long_lists.values(Backup, "requested_by_name") if word.casefold() in name.casefold()]
+    found = Q(pk__in=named.order_by().values("backup")) | Q(requested_by_name__in=askers)
+    found |= searching.contains(Backup, "label", word)
     with suppress(ValueError):
         found |= Q(pk=UUID(word))
     return found

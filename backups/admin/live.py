@@ -18,10 +18,15 @@ from aihub_backup.core import showing
 QUIET, LOST = timedelta(seconds=30), timedelta(seconds=settings.AIHUB_JOB_LEASE_SECONDS)
 ETA_AFTER_SHARE, ETA_AFTER = 0.1, timedelta(seconds=30)  # before that any guess is a bad one
 
+COUNTS = ("bytes_done", "bytes_total", "bytes_kept", "items_done", "items_total")
 PHASES = {  # as handlers call them (backups.runner)
     "reading": gettext_lazy("reading"), "verifying": gettext_lazy("verifying"), "restoring": gettext_lazy("restoring"),
     "validating": gettext_lazy("validating"), "reading the log": gettext_lazy("reading the log"),
-    "writing rows": gettext_lazy("writing rows"),
+    "writing rows": gettext_lazy("writing rows"), "reading the repository": gettext_lazy("reading the repository"),
+    "looking for remedies": gettext_lazy("looking for remedies"), "healing": gettext_lazy("healing"),
+    "checking": gettext_lazy("checking"),
+    "looking": gettext_lazy("looking what is needed"),
+    "compacting": gettext_lazy("storing anew"), "sweeping": gettext_lazy("deleting"),
 }  # fmt: skip
 
 
@@ -29,7 +34,7 @@ def told(row: Any, progress: Mapping[str, Any], heartbeat_at: datetime | None) -
     """What the fragment shows of a row with `state`, `active` and times; `progress` has the keys of `core.jobs`."""
     return {
         "row": row, "bar": showing.bar(progress, _phase(row, progress)), "rate": progress.get("bytes_per_second"),
-        **{name: progress.get(name) for name in ("bytes_done", "bytes_total", "items_done", "items_total")},
+        **{name: progress.get(name) for name in COUNTS},
         "eta": _eta(row, progress), "sign": _sign(row, heartbeat_at),
     }  # fmt: skip
 

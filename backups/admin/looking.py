@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -29,8 +28,6 @@ PAGE = 200  # entries of a directory on one page
 CHANGES = 500  # differences shown
 EVENTS = 50
 RECOVER = "recovery.request_recovery"
-VERSIONS = 8  # points in which one file is looked up; each is opened for it
-_PLAIN = frozenset(string.ascii_letters + string.digits + " ._-+=,@~")
 
 View = Callable[[Any, HttpRequest, Backup], HttpResponse]
 
@@ -125,12 +122,16 @@ class LookingAdmin(DeedAdmin):
 
     @_browsing
     def versions_page(self, request: HttpRequest, backup: Backup) -> HttpResponse:
-        """One file in the newest points of its source."""
+        """One path in all points of its source: its versions, by content."""
         part, wanted = self._part(request, backup), _bytes(request.GET.get("path", ""))
-        found = [(point, _version(point, wanted)) for point in _points(part)[:VERSIONS]]
+        points = _points(part)
+        found = contents.find(points, wanted, limit=1)
+        versions = [(told.entry(one), one["parts"]) for row in found for one in row["versions"]]
+        versions.sort(key=lambda version: version[1][0].created_at, reverse=True)
+        without = len(points) - sum(len(parts) for _entry, parts in versions)
         return self.page(request, backup, "versions", {
-            "part": part, "path": "/" + printable(wanted), "versions": found,
-            "most": VERSIONS,
+            "part": part, "path": "/" + printable(wanted), "versions": versions, "points": len(points),
+            "without": without,
         })  # fmt: skip
 
     def _part(self, request: HttpRequest, backup: Backup) -> BackupPart:
@@ -186,15 +187,3 @@ def _crumbs(below: bytes) -> list[tuple[str, str]]:
 def _next(request: HttpRequest, after: str) -> str:
     kept = {name: value for name, value in request.GET.items() if name != "after"}
     return "?" + urlencode({**kept, "after": after})
-
-
-def _version(point: BackupPart, wanted: bytes) -> dict[str, Any] | None:
-    """The entry of that path; None where there is none."""
-    folder, _slash, name = wanted.rpartition(b"/")
-    rows = contents.listing(point, below=folder, depth=1, match=_literal(name), limit=100)
-    return next((told.entry(row) for row in rows if row["path"] == wanted), None)
-
-
-def _literal(name: bytes) -> str:
-    """A pattern for this name: what is special in patterns, or no plain character, may be any byte."""
-    return "".join(chr(byte) if chr(byte) in _PLAIN else "?" for byte in name)

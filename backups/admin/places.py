@@ -18,9 +18,12 @@ from aihub_backup.core import showing
 from aihub_backup.core.access import covers, scope
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
-from backups.admin.adding import KindAdmin, settings_of
-from backups.admin.adopting import ADD, AdoptingAdmin, reads, stop
+from backups.admin import compacting
+from backups.admin.adding import KindAdmin, KindFilter, settings_of
+from backups.admin.adopting import ADD, reads, stop
 from backups.admin.deeds import Ask, Deed, must_hold
+from backups.admin.keyring import CHANGE, KeysAdmin, keys_of
+from backups.admin.repairing import to_page
 from backups.admin.wishes import RepositoryForm, StorageForm
 from backups.engine import keys
 from backups.kinds import STORAGES
@@ -29,7 +32,6 @@ from backups.services import repositories, storages, usage
 from backups.services.recovery_kits import RecoveryKit
 from backups.services.usage import Usage
 
-CHANGE = "backups.change_repository"
 FOUND_OUT = {  # what a test of a storage finds out (engine.store.Capabilities)
     "across_processes": gettext_lazy("Several processes may write at once"),
     "durable": gettext_lazy("What is written survives a power cut"),
@@ -91,7 +93,7 @@ class StorageAdmin(UsageColumns, KindAdmin):
     list_display = ("standing", "name", "kind_in_words", "environment", "site", "node", "stored", "points", "tested",
                     "enabled")  # fmt: skip
     list_display_links = ("name",)
-    list_filter = ("kind", "enabled", "environment", "site", "node")
+    list_filter = (KindFilter, "enabled", "environment", "site", "node")
     list_select_related = ("environment", "site", "node", "repository")
     search_fields = ("name", "=id")
     autocomplete_fields = ("environment", "site")
@@ -184,7 +186,7 @@ def _what_acceptance_means(row: Repository) -> str:
 
 
 @admin.register(Repository)
-class RepositoryAdmin(UsageColumns, AdoptingAdmin):
+class RepositoryAdmin(UsageColumns, compacting.CompactingAdmin, KeysAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
     heading = gettext_lazy("Make a repository")
@@ -198,11 +200,17 @@ class RepositoryAdmin(UsageColumns, AdoptingAdmin):
     empty_words = gettext_lazy("Backups go into a repository. Press “+” and choose the storage it is made in.")
     deeds: ClassVar[tuple[Deed, ...]] = (
         Deed("kit", gettext_lazy("Recovery kit…"), "key", CHANGE, _kit),
+        Deed("keys", gettext_lazy("Keys…"), "vpn_key", CHANGE, keys_of),
         Deed("waive", gettext_lazy("Waive the kit"), "warning", CHANGE, _waive, lambda row: not row.kit_settled,
              _what_a_waiver_means, danger=True),
         Deed("accept", gettext_lazy("Accept the changed history"), "gavel", CHANGE, _accept,
              lambda row: row.state == RepositoryState.TAMPERED, _what_acceptance_means, danger=True),
+        Deed("repair", gettext_lazy("Repair…"), "healing", CHANGE, to_page),
         Deed("stop", gettext_lazy("Stop reading the log"), "cancel", ADD, stop, reads),
+        Deed("compact", gettext_lazy("Give space back…"), "compress", CHANGE, compacting.compact,
+             compacting.may_begin, compacting.foreseen),
+        Deed("stop-compacting", gettext_lazy("Stop giving space back"), "cancel", CHANGE, compacting.stop,
+             compacting.may_stop),
     )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -112,15 +112,22 @@ class ScheduleAdmin(AddableAdmin):
     # --- showing ---
 
     def prepared(self, request: HttpRequest, rows: list[Schedule]) -> list[Schedule]:
-        """With sources and newest slots."""
-        newest = ScheduleSlot.objects.order_by("-due_at", "-id")[:NEWEST]
-        prefetch_related_objects(rows, "sources", Prefetch("slots", newest, to_attr="newest"))
+        """With the names of their sources and the newest slots."""
+        newest = ScheduleSlot.objects.only("schedule", "due_at", "state").order_by("-due_at", "-id")[:NEWEST]
+        prefetch_related_objects(rows, Prefetch("slots", newest, to_attr="newest"))
+        names: dict[Any, list[str]] = {row.pk: [] for row in rows}
+        for key, name in Schedule.objects.filter(pk__in=names, sources__isnull=False).values_list(
+            "pk", "sources__name"
+        ):
+            names[key].append(name)
+        for row in rows:
+            vars(row).update(names=sorted(names[row.pk]))
         return rows
 
     @admin.display(description=_("sources"))
     def of(self, schedule: Schedule) -> str:
         """Their names, or how they are chosen."""
-        named = ", ".join(sorted(source.name for source in schedule.sources.all()))
+        named = ", ".join(vars(schedule)["names"])
         return named or ", ".join(pairs.lines(schedule.tags)) or gettext("all of its type")
 
     @admin.display(description=_("last slots"))
@@ -128,7 +135,7 @@ class ScheduleAdmin(AddableAdmin):
         """What became of the last ones."""
         slots = getattr(schedule, "newest", [])
         return charts.dots(
-            [(showing.tone(one.state), f"{one.due_at:%Y-%m-%d %H:%M} {one.get_state_display()}") for one in slots]
+            [(showing.tone(one.state), f"{one.due_at:%Y-%m-%d %H:%M} {showing.state_words(one)}") for one in slots]
         )
 
     @admin.display(description=_("in words"))

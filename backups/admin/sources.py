@@ -18,7 +18,7 @@ from aihub_backup.core import showing
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
 from backups.admin import charts
-from backups.admin.adding import KindAdmin, settings_of
+from backups.admin.adding import KindAdmin, KindFilter, settings_of
 from backups.admin.deeds import Ask, Deed
 from backups.admin.wishes import SourceForm
 from backups.kinds import STRATEGIES
@@ -39,7 +39,7 @@ def _back_up(ask: Ask) -> HttpResponse:
 def _verify(ask: Ask) -> str:
     point = protection.evaluate([ask.row])[ask.row.pk].point
     if point is None:
-        raise Refused("It has no restorable point to verify; back it up first.", code="not-restorable")
+        raise Refused(_("It has no restorable point to verify; back it up first."), code="not-restorable")
     part = BackupPart.objects.select_related("backup", "repository").get(pk=point.part)
     verifications.request(part.backup, level=LEVEL, by=ask.by, trigger=Trigger.CONSOLE, parts=[part])
     return _("The newest point of “%(name)s” is being verified.") % {"name": ask.row}
@@ -93,8 +93,7 @@ class StandingFilter(admin.SimpleListFilter):
         """The sources of which it is said now."""
         if self.value() is None:
             return queryset
-        judged = queryset.select_related(None).only(*protection.JUDGED).prefetch_related("policy")
-        found = protection.evaluate(list(judged))
+        found = {subject.pk: verdict for subject, verdict in protection.judged(queryset)}
         vars(request)[JUDGED_BEFORE] = found  # the page shows some of them: they are not judged twice
         return queryset.filter(pk__in=[key for key, verdict in found.items() if verdict.standing == self.value()])
 
@@ -119,7 +118,7 @@ class SourceAdmin(KindAdmin):
     list_display_links = ("name",)
     list_filter = (
         StandingFilter,
-        "kind",
+        KindFilter,
         "enabled",
         ("archived_at", admin.EmptyFieldListFilter),
         "environment",

@@ -13,16 +13,15 @@ from aihub_backup.core.api import schema
 from aihub_backup.core.api.schema import Progress, WorkError, operation
 from aihub_backup.core.models import Job
 from aihub_backup.core.models.job import JobState
-from aihub_backup.core.problems import embedded
 from backups.api import bodies
 from backups.api.configured import Configured
 from backups.api.nouns import API, REPOSITORY
-from backups.api.shapes import Reference
+from backups.api.shapes import NEVER, RUNS, Reference
+from backups.api.told import job_error
 from backups.models import Repository
 from backups.services import adopting
 
 ADD = "backups.add_repository"
-NEVER = "none"
 FOUND = ("points", "passed_over", "damaged_count")
 EXAMPLE = {"storage": "vault", "recovery_code": "7K4N-…", "take_over": True}
 
@@ -31,7 +30,7 @@ class AdoptionShape(serializers.Serializer[Any]):
     """How far the reading of a repository's log into rows is. `none`: nobody ever asked for it."""
 
     repository = Reference()
-    status = serializers.ChoiceField([(NEVER, NEVER), *JobState.choices])
+    status = serializers.ChoiceField(RUNS)
     progress = Progress()
     points = serializers.IntegerField(allow_null=True, help_text="Live recovery points in the log.")
     new = serializers.DictField(child=serializers.IntegerField(), help_text="Rows that were added, by kind.")
@@ -105,12 +104,6 @@ def told(row: Repository, job: Job | None) -> dict[str, Any]:
         "repository": {"id": row.pk, "name": row.name}, "status": job.state if job else NEVER,
         "progress": schema.progress(progress, ended_well=done, heartbeat_at=job.heartbeat_at if job else None),
         **{name: progress.get(name) for name in FOUND}, "new": progress.get("new", {}),
-        "damaged": progress.get("damaged", []), "error": _error(job),
+        "damaged": progress.get("damaged", []), "error": job_error(job),
         **{name: getattr(job, name, None) for name in ("created_at", "started_at", "finished_at")},
     }  # fmt: skip
-
-
-def _error(job: Job | None) -> dict[str, Any] | None:
-    if job is None or not job.error_code:
-        return None
-    return embedded(job.error_code, job.error_message, job.error_permanent)

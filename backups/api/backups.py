@@ -73,7 +73,8 @@ class Listing(Endpoint):
     )  # fmt: skip
     def get(self, _request: Request) -> Response:
         """Newest first; by a cursor that stays true while backups are added."""
-        rows = filters.backups(_rows(self, "backups.view_backup"), self.asked)
+        seen = scope(backups.listing_in_short(), self.user, "backups.view_backup")
+        rows = filters.backups(seen, self.asked)
         return self.scrolled(rows, lambda row: told.backup(row, whole=False))
 
 

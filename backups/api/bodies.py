@@ -26,8 +26,9 @@ from aihub_backup.core.api.tokens import ENVIRONMENT
 from backups.api.nouns import BACKUP, NODE, POLICY, REPOSITORY, SITE, SOURCE, STORAGE
 from backups.api.options import Kind, PluginOptions
 from backups.kinds import FAMILIES, STORAGES, STRATEGIES
-from backups.models import MOST_MINUTES, BackupState, BackupType, VerificationState
+from backups.models import BackupState, BackupType, VerificationState
 from backups.models.repository import Codec
+from backups.services import policies
 
 RUN = "backups.run_backup"
 LONGEST_REASON = 1000
@@ -101,7 +102,9 @@ class CreateBackup(Body):
     strategy = Choice(choices=list(FAMILIES), required=False, help_text="Narrows full, incremental and differential.")
     repository = Named(REPOSITORY, required=False)
     policy = Named(POLICY, required=False)
-    retention_days = Whole(min_value=1, max_value=36_500, required=False, help_text="The policy “keep N days”.")
+    retention_days = Whole(
+        min_value=1, max_value=policies.MOST_DAYS, required=False, help_text="The policy “keep N days”."
+    )
     label = Text(max_length=200, default="", allow_blank=True)  # type: ignore[assignment]  # the metaclass takes it out
     tags = Tags(required=False)
     verify = Level(required=False, help_text="The level to verify at afterwards; absent: as the policy says.")
@@ -181,6 +184,17 @@ class DiffQuery(Query):
     limit = serializers.IntegerField(min_value=1, max_value=5000, default=1000)
 
 
+class FindQuery(Query):
+    """What to look for in all recovery points of a repository."""
+
+    path = serializers.CharField(
+        max_length=65_535, trim_whitespace=False,
+        help_text="A path that begins with “/”, a pattern (*, ?, **), or part of a name.",
+    )  # fmt: skip
+    source = Named(SOURCE, required=False)  # type: ignore[assignment]  # the metaclass takes it out
+    limit = serializers.IntegerField(min_value=1, max_value=5000, default=500, help_text="Most paths.")
+
+
 class LogQuery(Scrolled):
     """A page of a log."""
 
@@ -256,6 +270,55 @@ class AdoptRepository(Body):
     )
 
 
+class RepairRepository(Body):
+    """Where right objects may come from, and whether anything is written."""
+
+    copies = serializers.ListField(
+        child=Named(STORAGE), default=list, max_length=20, help_text="Storages that hold copies of the repository."
+    )
+    preview = Flag(default=False, help_text="Only tell what would be done.")
+    reason = Text(max_length=LONGEST_REASON, default="", allow_blank=True)
+
+
+class OneSecret(Body):
+    """One of three."""
+
+    recovery_code = Text(max_length=500, default="", allow_blank=True, write_only=True)
+    passphrase = Text(max_length=1000, default="", allow_blank=True, write_only=True, trim_whitespace=False)
+    keyfile = Text(max_length=10_000, default="", allow_blank=True, write_only=True, help_text="In base64.")
+
+
+class AddKey(OneSecret):
+    """One more secret that opens a repository, and whose it is."""
+
+    label = Text(max_length=100)  # type: ignore[assignment]  # a field of that name
+
+
+class ChangeKey(OneSecret):
+    """The new secret, and the old one."""
+
+    old_recovery_code = Text(max_length=500, default="", allow_blank=True, write_only=True)
+    old_passphrase = Text(max_length=1000, default="", allow_blank=True, write_only=True, trim_whitespace=False)
+    old_keyfile = Text(max_length=10_000, default="", allow_blank=True, write_only=True, help_text="In base64.")
+
+
+class RemoveKey(Body):
+    """The slot, and why."""
+
+    slot = Text(max_length=100, help_text="Its handle, or its label.")
+    reason = Text(max_length=LONGEST_REASON)
+
+
+class RotateKeys(OneSecret):
+    """Why; and the secret of a slot that cannot follow without it."""
+
+    reason = Text(max_length=LONGEST_REASON)
+
+
+class RenewKey(OneSecret):
+    """Nothing, or the secret that opens the repository where our own keyfile cannot be read."""
+
+
 class ProveKit(Body):
     """The printed recovery code."""
 
@@ -298,31 +361,33 @@ class ChangeSource(Body):
     enabled = Flag()
 
 
+def _bounded(field: str, **more: Any) -> Whole:
+    """A number of a policy, within what the services allow."""
+    least, most = policies.BOUNDS[field]
+    return Whole(min_value=least, max_value=most, required=False, **more)
+
+
 class CreatePolicy(Body):
     """A promise. Counts are recovery points to keep of each step; what any rule keeps stays, without rules all does."""
 
     name = Text(max_length=100)
     description = Text(max_length=2000, required=False, allow_blank=True)
-    keep_last = Whole(min_value=0, max_value=10_000, required=False)
-    keep_hourly = Whole(min_value=0, max_value=10_000, required=False)
-    keep_daily = Whole(min_value=0, max_value=10_000, required=False)
-    keep_weekly = Whole(min_value=0, max_value=10_000, required=False)
-    keep_monthly = Whole(min_value=0, max_value=10_000, required=False)
-    keep_yearly = Whole(min_value=0, max_value=10_000, required=False)
-    retention_days = Whole(min_value=1, max_value=36_500, required=False, allow_null=True, help_text=RETENTION)
-    immutable_days = Whole(min_value=0, max_value=36_500, required=False)
-    required_copies = Whole(min_value=1, max_value=20, required=False, help_text=STORED_ONLY)
+    keep_last = _bounded("keep_last")
+    keep_hourly = _bounded("keep_hourly")
+    keep_daily = _bounded("keep_daily")
+    keep_weekly = _bounded("keep_weekly")
+    keep_monthly = _bounded("keep_monthly")
+    keep_yearly = _bounded("keep_yearly")
+    retention_days = _bounded("retention_days", allow_null=True, help_text=RETENTION)
+    immutable_days = _bounded("immutable_days")
+    required_copies = _bounded("required_copies", help_text=STORED_ONLY)
     verify_level = Level(required=False, help_text="After each backup.")
-    verify_interval_hours = Whole(min_value=1, max_value=100_000, required=False, allow_null=True)
-    restore_test_interval_days = Whole(
-        min_value=1, max_value=36_500, required=False, allow_null=True, help_text=STORED_ONLY
-    )
-    decode_every = Whole(min_value=1, max_value=10_000, required=False, help_text="Decode one frame in so many.")
-    rpo_target_minutes = Whole(min_value=1, max_value=MOST_MINUTES, required=False, allow_null=True, help_text=RPO)
-    rto_target_minutes = Whole(
-        min_value=1, max_value=MOST_MINUTES, required=False, allow_null=True, help_text=STORED_ONLY
-    )
-    max_attempts = Whole(min_value=1, max_value=20, required=False)
+    verify_interval_hours = _bounded("verify_interval_hours", allow_null=True)
+    restore_test_interval_days = _bounded("restore_test_interval_days", allow_null=True, help_text=STORED_ONLY)
+    decode_every = _bounded("decode_every", help_text="Decode one frame in so many.")
+    rpo_target_minutes = _bounded("rpo_target_minutes", allow_null=True, help_text=RPO)
+    rto_target_minutes = _bounded("rto_target_minutes", allow_null=True, help_text=STORED_ONLY)
+    max_attempts = _bounded("max_attempts")
 
 
 class ChangePolicy(CreatePolicy):

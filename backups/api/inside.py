@@ -16,9 +16,10 @@ from aihub_backup.core.failures import Refused
 from aihub_backup.core.paging import Page
 from aihub_backup.core.problems import FieldError, InvalidRequest
 from backups.api import bodies, shapes, told
-from backups.api.nouns import BACKUP
+from backups.api.nouns import BACKUP, REPOSITORY
 from backups.engine.disk import from_printable, printable
 from backups.models import Backup, BackupPart
+from backups.models.backup import STORED
 from backups.services import backups, contents
 
 
@@ -72,6 +73,30 @@ class Diff(Endpoint):
         return Response({
             "backup": backup.pk, "against": against.pk, "source": told.source(part.source),
             "truncated": len(rows) > limit, "results": [told.change(row) for row in rows[:limit]],
+        })  # fmt: skip
+
+
+class Find(Endpoint):
+    """Where something is."""
+
+    @operation(
+        "repository_find", needs="backups.browse_backup", query=bodies.FindQuery, answers={200: shapes.FindShape},
+        problems=(404, 409, 422), summary="Find a path in all recovery points of a repository", tag="repositories",
+    )  # fmt: skip
+    def get(self, _request: Request, reference: str) -> Response:
+        """Each path with its versions by content and the backups that hold them; in what the caller may browse."""
+        repository = names.find(REPOSITORY, reference, self.user)
+        parts = BackupPart.objects.filter(repository=repository, state__in=STORED)
+        if "source" in self.asked:
+            parts = parts.filter(source=self.asked["source"])
+        points = list(scope(parts, self.user, "backups.browse_backup").select_related(
+            "source", "backup", "repository__storage__node"
+        ))  # fmt: skip
+        limit = self.asked["limit"]
+        rows = contents.find(points, contents.wanted(self.asked["path"]), limit=limit + 1)
+        return Response({
+            "repository": repository.pk, "points": len(points), "truncated": len(rows) > limit,
+            "results": [told.found(row) for row in rows[:limit]],
         })  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from backups.api.bodies import LONGEST_REASON, ConfiguredQuery, Tags
 from backups.api.nouns import POLICY, SOURCE
 from backups.kinds import FAMILIES
 from backups.models import BackupType, Misfire
+from backups.services import policies
 
 SYNONYMS = {"backup_type": "type", "strategy_name": "strategy", "cron": "cron_expression", "source_ids": "sources"}
 
@@ -34,7 +35,9 @@ class CreateSchedule(Body):
     cron_expression = Text(max_length=200, help_text="Five fields: minute, hour, day, month, weekday.")
     timezone = Text(max_length=63, required=False, help_text="A name such as Asia/Shanghai; UTC when left out.")
     policy = Named(POLICY, required=False)
-    retention_days = Whole(min_value=1, max_value=36_500, required=False, help_text="The policy “keep N days”.")
+    retention_days = Whole(
+        min_value=1, max_value=policies.MOST_DAYS, required=False, help_text="The policy “keep N days”."
+    )
     misfire = Choice(choices=Misfire.choices, required=False)
     grace_seconds = Whole(min_value=0, max_value=2_592_000, required=False)
     enabled = Flag(default=True)
@@ -60,7 +63,7 @@ class ChangeSchedule(Body):
     cron_expression = Text(max_length=200)
     timezone = Text(max_length=63)
     policy = Named(POLICY, allow_null=True)
-    retention_days = Whole(min_value=1, max_value=36_500, help_text="The policy “keep N days”.")
+    retention_days = Whole(min_value=1, max_value=policies.MOST_DAYS, help_text="The policy “keep N days”.")
     misfire = Choice(choices=Misfire.choices)
     grace_seconds = Whole(min_value=0, max_value=2_592_000)
 

@@ -7,12 +7,15 @@ from typing import Any
 from rest_framework import serializers
 
 from aihub_backup.core.api.schema import Progress, Requester, WorkError
+from aihub_backup.core.models.job import JobState
 from backups.kinds import STORAGES, STRATEGIES
 from backups.models import BackupState, BackupType, Mode, PartState, Trigger, VerificationState
 
 STORAGE_KINDS = STORAGES.choices()
 SOURCE_KINDS = STRATEGIES.choices()
 ENTRY_KINDS = ["file", "directory", "symlink", "fifo", "character", "block"]
+NEVER = "none"
+RUNS = [(NEVER, NEVER), *JobState.choices]  # of work that a repository may never have seen
 CHECKED = ["none", "running", "passed", "failed"]
 SEVERITIES = ["warning", "error"]
 
@@ -175,7 +178,9 @@ class EntryShape(serializers.Serializer[Any]):
 class ChangeShape(serializers.Serializer[Any]):
     """A difference between two recovery points."""
 
-    kind = serializers.CharField(help_text="added, removed, changed or attributes.")
+    kind = serializers.CharField(
+        help_text="added, removed, changed, attributes, or moved: then `before` has the old path."
+    )
     path = serializers.CharField()
     before = EntryShape(allow_null=True)
     after = EntryShape(allow_null=True)
@@ -189,6 +194,31 @@ class DiffShape(serializers.Serializer[Any]):
     source = SourceReference()  # type: ignore[assignment]  # the metaclass takes it out of the class
     truncated = serializers.BooleanField(help_text="There are more differences than `limit`.")
     results = ChangeShape(many=True)
+
+
+class VersionShape(EntryShape):
+    """A path with one content."""
+
+    content = serializers.CharField(
+        allow_blank=True, help_text="Names the content: two versions with the same are the same. Empty: no file."
+    )
+    backups = serializers.ListField(child=serializers.UUIDField(), help_text="Those that hold it, the newest first.")
+
+
+class FoundShape(serializers.Serializer[Any]):
+    """A path that some recovery points hold."""
+
+    path = serializers.CharField()
+    versions = VersionShape(many=True)
+
+
+class FindShape(serializers.Serializer[Any]):
+    """Where something is in a repository."""
+
+    repository = serializers.UUIDField()
+    points = serializers.IntegerField(help_text="How many recovery points were looked into: those the caller may see.")
+    truncated = serializers.BooleanField(help_text="There are more paths than `limit`.")
+    results = FoundShape(many=True)
 
 
 class EventShape(serializers.Serializer[Any]):

@@ -25,7 +25,7 @@ Facts = dict[str, Any]
 
 def backup(row: Backup, *, whole: bool = True, names: bool = False) -> Facts:
     """A backup; in lists (not `whole`) without the parts' oddities. `names`: may the reader see names inside it?"""
-    parts = list(row.parts.all())
+    parts = backups.parts_of(row)
     # The parts are read after the backup's row: if the last one ended in between, the row alone decides.
     yes, reasons = (False, ["running"]) if row.active else backups.restorable(parts)
     told = [part(one, names=whole and names) for one in parts]
@@ -34,7 +34,7 @@ def backup(row: Backup, *, whole: bool = True, names: bool = False) -> Facts:
         "id": row.pk, "type": row.type, "status": row.state, "label": row.label, "tags": row.tags,
         "environment": row.environment.name if row.environment else None,
         "policy": row.policy.name if row.policy else None, "trigger": row.trigger, "requested_by": requester(row),
-        "progress": _progress_of(row, bool(parts) and len(stored) == len(parts)),
+        "progress": _progress_of(row, parts, bool(parts) and len(stored) == len(parts)),
         "restorable": yes and bool(parts), "restorable_reasons": reasons if parts else ["missed"],
         "verification": _least([one["verification"] for one in told]),
         **{name: total(told, name) for name in ("items", "size_bytes", "stored_bytes")},
@@ -88,6 +88,15 @@ def change(row: Mapping[str, Any]) -> Facts:
     return {"kind": row["kind"], "path": "/" + printable(row["path"]), "before": before, "after": after}
 
 
+def found(row: Mapping[str, Any]) -> Facts:
+    """A path with its versions."""
+    versions = [
+        {**entry(one), "content": one["content"], "backups": [part.backup_id for part in one["parts"]]}
+        for one in row["versions"]
+    ]
+    return {"path": "/" + printable(row["path"]), "versions": versions}
+
+
 def event(row: AuditEvent) -> Facts:
     """A line of a log."""
     return {
@@ -133,6 +142,13 @@ def job_progress(job: Job | None, *, ended_well: bool) -> Facts:
     )
 
 
+def job_error(job: Job | None) -> Facts | None:
+    """Why work failed; None: it did not, or there was none."""
+    if job is None or not job.error_code:
+        return None
+    return embedded(job.error_code, job.error_message, job.error_permanent)
+
+
 def total(told: Sequence[Facts], name: str) -> int | None:
     """The sum of what is known; None when nothing is."""
     known = [one[name] for one in told if one[name] is not None]
@@ -151,8 +167,8 @@ def _damage(problem: Mapping[str, Any], names: bool) -> Facts:
     return dict(problem) if names else {**problem, "paths": []}
 
 
-def _progress_of(row: Backup, ended_well: bool) -> Facts:
-    return schema.progress(backups.progress(row), ended_well=ended_well)
+def _progress_of(row: Backup, parts: Sequence[BackupPart], ended_well: bool) -> Facts:
+    return schema.progress(backups.progress(row, parts), ended_well=ended_well)
 
 
 def _worst(row: Backup, parts: Sequence[BackupPart]) -> Facts | None:
@@ -163,9 +179,10 @@ def _worst(row: Backup, parts: Sequence[BackupPart]) -> Facts | None:
 
 
 def _checked(row: BackupPart) -> Facts:
-    if any(check.state in VERIFICATION_ACTIVE for check in row.verifications.all()):
+    checks = verifications.checks_of(row)  # once: each such look costs more than what it finds
+    if any(check.state in VERIFICATION_ACTIVE for check in checks):
         return {"state": "running", "level": None, "at": None}
-    latest = verifications.latest(row)
+    latest = verifications.newest_conclusive(checks)
     if latest is None:
         return {"state": "none", "level": None, "at": None}
     return {"state": latest.state, "level": latest.level, "at": latest.finished_at}
@@ -181,9 +198,9 @@ def _least(told: Sequence[Facts]) -> Facts:
 
 
 def _links(row: Backup) -> Facts:
-    here = f"{API}/{row.pk}"
+    key = str(row.pk)
+    here = f"{API}/{key}"
     return {
-        "self": f"{API}/status/{row.pk}", "log": f"{here}/log", "contents": f"{here}/contents",
-        "cancel": f"{here}/cancel", "verify": f"{API}/verify/{row.pk}",
-        "admin": f"/admin/backups/backup/{row.pk}/change/",
+        "self": f"{API}/status/{key}", "log": f"{here}/log", "contents": f"{here}/contents",
+        "cancel": f"{here}/cancel", "verify": f"{API}/verify/{key}", "admin": f"/admin/backups/backup/{key}/change/",
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """This app's part of the API, below /api/v1/backup/. A backup's id is a UUID, so it never hides a word."""
 
 from aihub_backup.core.api.routes import routes
-from backups.api import adoptions, backups, holds, inside, places, schedules, sources
+from backups.api import adoptions, backups, compaction, holds, inside, keyring, places, repairs, schedules, sources
 
 urlpatterns = routes(
     ("create", backups.Create, "backup-create"),
@@ -20,8 +20,20 @@ urlpatterns = routes(
     ("repositories/<str:reference>/prove-kit", places.ProveKit, "repository-prove-kit"),
     ("repositories/<str:reference>/waive-kit", places.WaiveKit, "repository-waive-kit"),
     ("repositories/<str:reference>/accept-history", places.AcceptHistory, "repository-accept-history"),
+    ("repositories/<str:reference>/keys", keyring.Keys, "repository-keys"),
+    ("repositories/<str:reference>/keys/new-code", keyring.NewCode, "repository-key-new-code"),
+    ("repositories/<str:reference>/keys/change", keyring.ChangeKey, "repository-key-change"),
+    ("repositories/<str:reference>/keys/remove", keyring.RemoveKey, "repository-key-remove"),
+    ("repositories/<str:reference>/keys/rotate", keyring.RotateKeys, "repository-key-rotate"),
+    ("repositories/<str:reference>/keys/renew", keyring.RenewKey, "repository-key-renew"),
     ("repositories/<str:reference>/adoption", adoptions.Adoption, "repository-adoption"),
     ("repositories/<str:reference>/adoption/cancel", adoptions.CancelAdoption, "repository-adoption-cancel"),
+    ("repositories/<str:reference>/find", inside.Find, "repository-find"),
+    ("repositories/<str:reference>/repair", repairs.RepairOf, "repository-repair"),
+    ("repositories/<str:reference>/repair/cancel", repairs.CancelRepair, "repository-repair-cancel"),
+    ("repositories/<str:reference>/compact", compaction.Compact, "repository-compact"),
+    ("repositories/<str:reference>/compaction", compaction.Compaction, "repository-compaction"),
+    ("repositories/<str:reference>/compaction/cancel", compaction.CancelCompaction, "repository-compaction-cancel"),
     ("sources", sources.Sources, "sources"),
     ("sources/<str:reference>", sources.OneSource, "source"),
     ("sources/<str:reference>/test", sources.TestSource, "source-test"),

@@ -1,4 +1,4 @@
-"""The engine's own face: python -m backups.engine init|backup|list|restore|check|diff|keys REPOSITORY …
+"""The engine's own face: python -m backups.engine init|backup|list|restore|check|repair|copy|forget|compact|find|…
 
 No Django and no database. REPOSITORY is a directory or s3://BUCKET/PREFIX (backups.engine.stores.address tells which
 variables hold the rest). The secret comes from AIHUB_PASSPHRASE, AIHUB_RECOVERY_CODE or
@@ -14,26 +14,24 @@ import resource
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from backups import engine
-from backups.engine import arguments, console, errors
-from backups.engine.disk import from_printable, printable, reason
+from backups.engine import arguments, copyverb, errors, given, keyverbs, rekey
+from backups.engine.ahead import Beside
+from backups.engine.disk import from_printable, printable
 from backups.engine.keys import Secret, new_recovery_code
 from backups.engine.patterns import PathFilter
 from backups.engine.scan import resolve, scan
 from backups.engine.store import Place
-from backups.engine.stores.address import open_address
+from backups.engine.stores.address import open_address, open_addresses
 from backups.engine.stores.retrying import RetryingStore
 
 EXIT_FAILED, EXIT_USAGE, EXIT_WARNINGS, EXIT_NOT_FOUND, EXIT_DAMAGE = 1, 2, 3, 4, 5
 EXIT_NOT_ALLOWED, EXIT_IN_THE_WAY, EXIT_UNREACHABLE = 7, 8, 11  # the numbers of the whole command line
-
-# What may open a repository, as the environment has it.
-PASSPHRASE, RECOVERY_CODE, KEYFILE = "AIHUB_PASSPHRASE", "AIHUB_RECOVERY_CODE", "AIHUB_KEYFILE"
 
 _EXITS: tuple[tuple[type[errors.EngineError], int], ...] = (  # the first that fits
     (errors.InvalidOption, EXIT_USAGE),
@@ -74,7 +72,7 @@ def _failed(error: errors.EngineError, as_json: bool) -> int:
 
 def _init(options: argparse.Namespace) -> int:
     code = new_recovery_code() if options.recovery_code else ""
-    secrets = [(_secret(), "command line")]
+    secrets = [(given.secret(), "command line")]
     if code:
         secrets.append((Secret.recovery_code(code), "recovery code"))
     repository = engine.Repository.create(_store(options), secrets, cache=_cache())
@@ -87,16 +85,10 @@ def _init(options: argparse.Namespace) -> int:
 
 def _backup(options: argparse.Namespace) -> int:
     _refuse_loop(options)
-    repository = _open(options)
     started = time.monotonic()
-    roots = resolve([os.path.abspath(os.fsencode(source)) for source in options.source])
     items: list[engine.ItemError] = []
-    entries = scan(
-        [b"/" + root for root in roots],
-        excludes=options.exclude,
-        one_file_system=options.one_file_system,
-        report=items.append,
-    )
+    repository, roots, entries = _opened_beside_scan(options, items.append)
+    rekey.tidy(repository)
     facts = {"kind": "files", "roots": ["/" + printable(root) for root in roots],
              "excludes": list(map(_shown, options.exclude))}  # fmt: skip
     done = engine.archive(
@@ -109,6 +101,26 @@ def _backup(options: argparse.Namespace) -> int:
     result = {"snapshot": done.snapshot.id, "seconds": round(seconds, 3), **done.stats.pack()}
     _say(options, result, f"Snapshot {done.snapshot.id}: {_sizes(done.stats)} in {seconds:.1f} s.")
     return EXIT_WARNINGS if items else 0
+
+
+def _opened_beside_scan(
+    options: argparse.Namespace, report: Callable[[engine.ItemError], None]
+) -> tuple[engine.Repository, list[bytes], Iterator[engine.Entry]]:
+    """(repository, roots, entries). A passphrase takes a tenth of a second, in which the scan gets ahead."""
+    opening = Beside(lambda: _open(options, recall=True))
+    try:
+        roots = resolve([os.path.abspath(os.fsencode(source)) for source in options.source])
+        entries = scan(
+            [b"/" + root for root in roots],
+            excludes=options.exclude,
+            one_file_system=options.one_file_system,
+            report=report,
+        )
+        found = opening.meanwhile(entries)
+        return opening.result(), roots, found
+    except errors.EngineError:
+        opening.result()  # what is wrong with the repository is told first
+        raise
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -157,40 +169,122 @@ def _check(options: argparse.Namespace) -> int:
     repository = _open(options)
     chosen = [repository.log.snapshot(name) for name in options.snapshot] if options.snapshot else None
     done = engine.check(repository, options.level, snapshots=chosen, read_share=options.read_share)
-    problems = [
-        {
-            "object": p.object,
-            "message": p.message,
-            "snapshots": p.snapshots,
-            "paths": [printable(x) for x in p.paths],
-            "paths_count": p.paths_count,
-        }
-        for p in done.problems
-    ]
+    problems = list(map(_problem, done.problems))
     result = {"level": done.level, "objects": done.objects, "bytes": done.bytes, "unused_packs": done.unused_packs,
-              "problems": problems}  # fmt: skip
-    for problem in problems:
-        sys.stderr.write(f"{problem['object'] or 'tree'}: {problem['message']}; harms {problem['paths_count']} paths\n")
+              "removed_keys": done.removed_keys, "problems": problems}  # fmt: skip
+    for name in done.removed_keys:
+        sys.stderr.write(f"{name}: it was removed, and lies here all the same: it opens nothing; delete it\n")
+    _say_problems(problems)
     _say(options, result, f"{done.objects} objects, {done.bytes} bytes read, {len(problems)} problems.")
     return EXIT_DAMAGE if problems else 0
+
+
+def _repair(options: argparse.Namespace) -> int:
+    store, *copies = map(RetryingStore, open_addresses([options.repository, *options.copies], os.environ))
+    done = engine.repair(
+        store, given.secret(), copies, dry_run=options.dry_run, workers=options.workers,
+        progress=_repairing(options),
+    )  # fmt: skip
+    problems, deeds = list(map(_problem, done.problems)), [deed._asdict() for deed in done.deeds]
+    result = {"dry_run": done.dry_run, "deeds": deeds, "problems": problems, "orphans": done.orphans,
+              "set_aside": done.set_aside, "returned": done.returned, "forgotten": done.forgotten,
+              "snapshots": done.snapshots, "bytes_read": done.bytes_read,
+              "bytes_copied": done.bytes_copied}  # fmt: skip
+    if not options.json:
+        for deed in done.deeds:
+            _write(f"{'to be ' if done.dry_run else ''}{deed.what} {deed.object} ({deed.bytes} bytes): {deed.why}\n")
+        for name in done.orphans:
+            _write(f"orphan {name}: no snapshot needs it; it stays\n")
+    _say_problems(problems)
+    what = "remedies found" if done.dry_run else "remedies applied"
+    _say(options, result, f"{len(deeds)} {what}, {done.bytes_copied} bytes from copies, {len(problems)} problems left.")
+    return EXIT_DAMAGE if problems or (done.dry_run and deeds) else 0
+
+
+def _copy(options: argparse.Namespace) -> int:
+    done = copyverb.run(options, _cache(), lambda value, text: _say(options, value, text))
+    _say_problems(list(map(_problem, done.problems)))
+    return EXIT_DAMAGE if done.problems else 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    ids = [repository.log.snapshot(name).id for name in options.snapshot]
+    repository.log.append("forget", {"forget": ids, "reason": "command line"})
+    repository.remember_leaves()
+    _say(options, {"forgotten": ids}, f"Forgotten: {', '.join(ids)}.")
+    return 0
+
+
+def _compact(options: argparse.Namespace) -> int:
+    """Nobody can say who else has the repository open: one run marks, a later one sweeps."""
+    repository = _open(options)
+    wished = engine.CompactOptions(options.unused, options.budget, options.codec, options.level)
+    if options.dry_run:
+        plan = engine.preview(repository, wished)
+        _say(options, plan.pack(), _foreseen(plan))
+        return 0
+    items: list[engine.ItemError] = []
+    done = engine.compact(repository, wished, report=items.append)
+    _say_items(items)
+    words = f"{done.deleted} objects deleted, {done.freed} bytes given back; {done.marked} bytes marked"
+    later = ": run it again in a day to give them back" if done.marked else ""
+    _say(options, done.pack(), f"{_foreseen(done.plan)}\n{words}{later}.")
+    return EXIT_WARNINGS if items else 0
+
+
+def _foreseen(plan: engine.Plan) -> str:
+    renewal = f" Of {plan.outdated} bytes under older keys {plan.renewed} come under the new one."
+    return (
+        f"{plan.stored} bytes in packs, {plan.unused} unused, {plan.leaving} marked earlier; "
+        f"{len(plan.victims)} packs to go, {len(plan.orphans)} of crashed runs: {plan.carried} bytes stored anew, "
+        f"{plan.freed} to be given back.{renewal if plan.outdated else ''}"
+    )
 
 
 def _diff(options: argparse.Namespace) -> int:
     repository = _open(options)
     before, after = repository.log.snapshot(options.before), repository.log.snapshot(options.after)
-    for change in engine.diff(repository, before, after):
+    for change in engine.diff_with_moves(repository, before, after):
         row = {"change": str(change.kind), "path": printable(change.path)}
-        _say(options, row, f"{row['change']:>10} {row['path']}")
+        if change.kind is engine.Difference.MOVED and change.before:
+            row["from"] = printable(change.before.path)
+        _say(options, row, f"{row['change']:>10} {row['path']}{' from ' + row['from'] if 'from' in row else ''}")
     return 0
+
+
+def _find(options: argparse.Namespace) -> int:
+    repository, nothing = _open(options), True
+    chosen = [repository.log.snapshot(name) for name in options.snapshot] if options.snapshot else None
+    for found in engine.find(repository, options.wanted, chosen):
+        nothing = False
+        versions = [
+            {"content": version.id, "kind": version.entry.kind.name.lower(), "size": version.entry.size,
+             "mtime_ns": version.entry.mtime_ns, "snapshots": version.snapshots}
+            for version in found.versions
+        ]  # fmt: skip
+        row = {"path": printable(found.path), "versions": versions}
+        _say(options, row, "\n".join([f"/{row['path']}", *map(_version_line, versions)]))
+    return EXIT_NOT_FOUND if nothing else 0
+
+
+def _version_line(version: Mapping[str, Any]) -> str:
+    when = datetime.fromtimestamp(version["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
+    held = f"{len(version['snapshots'])} snapshots, {version['snapshots'][0]} to {version['snapshots'][-1]}"
+    return f"  {version['content'][:16]:16}  {version['size']:>14}  {when}  {held}"
 
 
 def _keys(options: argparse.Namespace) -> int:
-    found = console.read(_open(options))
-    paths = [_shown(path) for path in console.write(found, os.path.abspath(options.to))]
-    when = datetime.fromtimestamp(found.time, UTC).isoformat(timespec="seconds")
-    result = {"console": found.console, "time": when, "files": paths}
-    _say(options, result, f"Keys of {found.console}, sealed {when}: {', '.join(paths)}.")
-    return 0
+    return keyverbs.run(_open(options), options, lambda value, text: _say(options, value, text))
+
+
+def _problem(problem: engine.Problem) -> dict[str, Any]:
+    return {**problem._asdict(), "paths": [printable(path) for path in problem.paths]}
+
+
+def _say_problems(problems: Sequence[Mapping[str, Any]]) -> None:
+    for problem in problems:
+        sys.stderr.write(f"{problem['object'] or 'tree'}: {problem['message']}; harms {problem['paths_count']} paths\n")
 
 
 # opening
@@ -223,8 +317,8 @@ def _store(options: argparse.Namespace) -> Place:
     return RetryingStore(open_address(options.repository, os.environ))
 
 
-def _open(options: argparse.Namespace) -> engine.Repository:
-    return engine.Repository.open(_store(options), _secret(), cache=_cache())
+def _open(options: argparse.Namespace, *, recall: bool = False) -> engine.Repository:
+    return engine.Repository.open(_store(options), given.secret(), cache=_cache(), recall=recall)
 
 
 def _cache() -> Path:
@@ -232,31 +326,9 @@ def _cache() -> Path:
     return Path(place).expanduser()
 
 
-def _secret() -> Secret:
-    """The secret in the environment. The variables are removed, so that no child process inherits them."""
-    empty = [name for name in (PASSPHRASE, RECOVERY_CODE, KEYFILE) if os.environ.get(name) == ""]
-    passphrase, code = os.environ.pop(PASSPHRASE, ""), os.environ.pop(RECOVERY_CODE, "")
-    if passphrase:
-        return Secret.passphrase(passphrase)
-    if code:
-        return Secret.recovery_code(code)
-    if keyfile := os.environ.get(KEYFILE):
-        return Secret.keyfile(_keyfile(keyfile))
-    why = f"{empty[0]} is empty. " if empty else ""
-    raise errors.InvalidOption(f"{why}Set {PASSPHRASE}, {RECOVERY_CODE} or {KEYFILE} to the repository's secret.")
-
-
-def _keyfile(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise errors.InvalidOption(f"The keyfile {_shown(path)} cannot be read: {reason(error)}.") from None
-
-
 def _parent(repository: engine.Repository, facts: dict[str, Any]) -> engine.Snapshot | None:
     """The newest snapshot of the same roots."""
-    same = [s for s in repository.snapshots if s.facts.get("roots") == facts["roots"]]
-    return same[-1] if same else None
+    return next((s for s in repository.log.live.latest_first() if s.facts.get("roots") == facts["roots"]), None)
 
 
 def _base(snapshot: engine.Snapshot) -> bytes:
@@ -321,6 +393,14 @@ def _restored(options: argparse.Namespace) -> Callable[[engine.Restored], None]:
     return tell
 
 
+def _repairing(options: argparse.Namespace) -> Callable[[str, engine.Repaired], None]:
+    def tell(phase: str, done: engine.Repaired) -> None:
+        if not options.quiet and sys.stderr.isatty():
+            sys.stderr.write(f"\r{phase}: {done.bytes_read} of {done.bytes_expected} bytes\033[K")
+
+    return tell
+
+
 def _snapshot_row(snapshot: engine.Snapshot) -> dict[str, Any]:
     when = datetime.fromtimestamp(snapshot.time, UTC).isoformat(timespec="seconds")
     return {"id": snapshot.id, "time": when, "entries": snapshot.entries, "size": snapshot.size,
@@ -333,7 +413,9 @@ def _snapshot_line(row: Mapping[str, Any]) -> str:
 
 
 VERBS: Mapping[str, arguments.Verb] = {
-    "init": _init, "backup": _backup, "list": _list, "restore": _restore, "check": _check, "diff": _diff, "keys": _keys,
+    "init": _init, "backup": _backup, "list": _list, "restore": _restore, "check": _check,
+    "repair": _repair, "copy": _copy, "find": _find, "forget": _forget, "compact": _compact, "diff": _diff,
+    "keys": _keys,
 }  # fmt: skip
 
 

@@ -14,20 +14,23 @@ from typing import Any, NamedTuple
 
 from backups.engine import format as fmt
 from backups.engine import tree
-from backups.engine.assembly import Assembly, LargeFile, Slot
+from backups.engine.assembly import Assembly, LargeFile, Slot, Stretch
 from backups.engine.capture import SMALL, UNIT, lost
+from backups.engine.commit import CommitGuard
 from backups.engine.content import ContentBuilder, blob_ids
 from backups.engine.disk import DiskTree, printable, reason
 from backups.engine.dispatch import Dispatcher
-from backups.engine.entry import Entry, ItemError, Kind, Notes, kept_time
+from backups.engine.entry import EARLIEST, LATEST, Entry, ItemError, Kind, Notes, kept_time
 from backups.engine.errors import EngineError
 from backups.engine.feeder import feed
 from backups.engine.log import Snapshot
+from backups.engine.lookout import Lookout
 from backups.engine.options import Options, Progress, Report, Stats, quiet
-from backups.engine.parent import DOUBTFUL, ParentWalk, same, unchanged
+from backups.engine.parent import DOUBTFUL, ParentWalk, UnitWalk, same, unchanged
 from backups.engine.repository import Repository
 from backups.engine.saver import RunIndex, TreeSaver
-from backups.engine.workers import return_memory
+from backups.engine.table import FEW
+from backups.engine.workers import few_collections, return_memory
 
 BATCH_BYTES, BATCH_FILES, BATCH_PATHS = 4 << 20, 512, 128 << 10  # of a batch of small files; the last in path bytes
 BLOCK_MIN = 4096  # of declared blocks, bytes
@@ -58,12 +61,15 @@ def archive(
     Raises what the store and the source raise; nothing is visible unless this returns.
     """
     return_memory()
-    _avoid_lost_packs(repository, options, report)
+    guard = CommitGuard(repository)
+    lookout = Lookout(repository)
+    _avoid_lost_packs(repository, lookout, options, report)
     run = _Run(repository, parent, options, report, progress)
     try:
-        for entry in entries:
-            run.take(entry)
-        done = run.finish()
+        with few_collections():
+            for entry in entries:
+                run.take(entry)
+            done = run.finish()
     finally:
         run.close()
     snapshot = Snapshot(
@@ -74,18 +80,23 @@ def archive(
     )  # fmt: skip
     commit()
     repository.index_changed()
-    snapshot = repository.log.append_snapshot(snapshot)
+    snapshot = guard.commit(snapshot)
     with suppress(EngineError):  # the snapshot stands; a checkpoint that failed is due again after the next one
         if repository.log.checkpoint_due():
             repository.log.append_checkpoint()
     repository.remember_leaves()
+    lookout.keep()
+    if run.index.blobs > FEW:  # numpy is at hand: then the next run, which may find nothing, needs not load it
+        with suppress(EngineError):
+            repository.sync_index()
     return Archived(snapshot, run.stats)
 
 
-def _avoid_lost_packs(repository: Repository, options: Options, report: Report) -> None:
+def _avoid_lost_packs(repository: Repository, lookout: Lookout, options: Options, report: Report) -> None:
     """Deduplicate against what can still be read, so that the next backup heals what was lost."""
-    absent = repository.absent_packs()
-    repository.index.avoid(absent | options.damaged)
+    leaving = repository.log.marks.leaving
+    absent = lookout.look() - leaving
+    repository.index.avoid(absent | leaving | options.damaged, lookout.holds)
     if absent:
         message = f"{len(absent)} packs of earlier backups are gone or cut off; what lay in them is stored anew."
         report(ItemError(b"", "compare", message, "warning"))
@@ -111,22 +122,36 @@ class _Run:
         self, repository: Repository, parent: Snapshot | None, options: Options, report: Report, progress: Progress
     ) -> None:
         self.stats = Stats()
-        self.index = RunIndex(repository)
+        self.index = RunIndex(repository, max(options.workers, 1) + 1)  # the tree has a packer of its own
         self._repository, self._options = repository, options
         self._report, self._progress, self._told = report, progress, 0.0
         self._disk = DiskTree(b"/", report=self._item)
         self._saver = TreeSaver(repository, self.index.add)
         self._writer = tree.TreeWriter(self._saver.save)
-        self._assembly = Assembly(self._emit, self._read_again)
+        self._assembly = Assembly(self._emit, self._read_again, self._reuse)
         self._rereading = False
         self._before = ParentWalk(repository, parent, self._parent_damaged)
         self._dispatcher = Dispatcher(repository, options, self.index, self._saver, self._item)
+        self._trusting = options.assume_unchanged and not repository.index.avoids  # else each file is looked at
         self._batch = _Batch()
         self._links: dict[tuple[int, int], Slot] = {}
         if parent:
             self.stats.bytes_expected, self.stats.items_expected = parent.size, parent.entries
 
     def take(self, entry: Entry) -> None:
+        before = self._before
+        if self._trusting and before.takes_over(entry) and before.page:
+            page, at = before.page, before.at
+            before.step()  # first: then a page knows whether it is the last
+            self._assembly.push_row(page, at)
+        else:
+            self._take(entry)
+        while self._assembly.full:
+            self._send_batch()
+            self._dispatcher.wait()
+        self._tick(entry.path)
+
+    def _take(self, entry: Entry) -> None:
         _refuse_odd_blocks(entry)
         self._bound_times(entry)
         before = self._before.upto(entry, self.stats)
@@ -136,13 +161,10 @@ class _Run:
             self._file(entry, before)
         else:
             self._stream(entry, before)
-        while self._assembly.full:
-            self._send_batch()
-            self._dispatcher.wait()
-        self._tick(entry.path)
 
     def finish(self) -> tree.Tree:
         self._send_batch()
+        self._assembly.close_stretch()
         self._rereading = True
         while self._rereading:
             self._rereading = False
@@ -159,6 +181,13 @@ class _Run:
     def close(self) -> None:
         self._dispatcher.close()
         self._disk.close()
+
+    def _reuse(self, stretch: Stretch) -> None:
+        rows = stretch.page.rows[stretch.start : stretch.stop]
+        self.stats.keep([row[tree.KIND] for row in rows], sum(row[tree.SIZE] for row in rows))
+        if not (stretch.whole and self._writer.take(stretch.page)):
+            for entry in stretch.entries():
+                self._writer.add(entry)
 
     def _emit(self, slot: Slot) -> None:
         entry, before, stats = slot.entry, slot.before, self.stats
@@ -266,7 +295,7 @@ class _Run:
         entry = slot.entry
         entry.size, entry.mtime_ns, entry.ctime_ns = result["stat"]
         entry.content, entry.flags = result["content"], result["flags"]
-        entry.xattrs = tuple((name, value) for name, value in result["xattrs"])
+        entry.xattrs = tuple(map(tuple, result["xattrs"])) if result["xattrs"] else ()
         self.stats.bytes_read += result["bytes"]
         if result["notes"]:
             entry.notes |= Notes(result["notes"])
@@ -289,8 +318,9 @@ class _Run:
             with self._disk.opened(path) as fd:
                 if (size := os.fstat(fd).st_size) < entry.size:  # else its lost end would look like a hole
                     entry.size, entry.notes = size, entry.notes | Notes.SHORT
+                known = UnitWalk(slot.before, self._repository.load_blob)
                 for offset, length in self._units(fd, entry.size):
-                    task = [UNIT, path, offset, length, entry.block, stable]
+                    task = [UNIT, path, offset, length, entry.block, stable, known.at(offset)]
                     self._dispatcher.submit(task, self._unit_taker(large, count))
                     count += 1
                     self._tick(entry.path)
@@ -344,6 +374,8 @@ class _Run:
     # telling
 
     def _bound_times(self, entry: Entry) -> None:
+        if EARLIEST <= entry.mtime_ns <= LATEST and EARLIEST <= entry.ctime_ns <= LATEST:
+            return
         mtime, entry.ctime_ns = entry.mtime_ns, kept_time(entry.ctime_ns)
         entry.mtime_ns = kept_time(mtime)
         if entry.mtime_ns != mtime:

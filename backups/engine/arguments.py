@@ -7,11 +7,16 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from backups.engine.choosing import BUDGET, UNUSED
 from backups.engine.disk import from_printable
+from backups.engine.mirror import PARALLEL
 from backups.engine.options import default_workers
 from backups.engine.patterns import escape
 
 MOST_WORKERS = 256
+MOST_TRANSFERS = 64
+MOST_DAYS = 36500
+UNITS = {"B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -29,11 +34,18 @@ def parser(description: str, deeds: Mapping[str, Verb]) -> argparse.ArgumentPars
     listing.add_argument("path", nargs="?", default=b"", type=_path, help="list on and below this path only")
     _add_restore(verbs)
     _add_check(verbs)
+    _add_repair(verbs)
+    _add_copy(verbs)
+    find = verbs.add("find", "find a path in all snapshots, with its versions")
+    find.add_argument("wanted", help="a path that begins with /, a pattern such as '*.sql', or part of a name")
+    find.add_argument("--snapshot", action="append", help="look only into this one; repeatable")
+    forget = verbs.add("forget", "let go of snapshots for ever; compact gives back the space that only they needed")
+    forget.add_argument("snapshot", nargs="+", help="id, or beginning of an id")
+    _add_compact(verbs)
     diff = verbs.add("diff", "compare two snapshots")
     diff.add_argument("before")
     diff.add_argument("after")
-    keys = verbs.add("keys", "bring the keys of a lost console back, as files that only you can read")
-    keys.add_argument("--to", required=True, metavar="DIR", help="directory for them, such as keys/ in a new home")
+    _add_keys(verbs)
     return parser
 
 
@@ -91,6 +103,75 @@ def _add_check(verbs: _Verbs) -> None:
     parser.add_argument("--snapshot", action="append", help="check only what this snapshot needs; repeatable")
 
 
+def _add_repair(verbs: _Verbs) -> None:
+    parser = verbs.add("repair", "heal what is damaged or missing, and tell what is lost")
+    parser.add_argument(
+        "--from", dest="copies", action="append", default=[], metavar="COPY",
+        help="a copy of the repository, to take right objects from: directory, or s3://BUCKET/PREFIX; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="write nothing, tell what would be done")
+    parser.add_argument("--workers", type=_workers, default=default_workers(), help="worker processes; 0: none")
+
+
+def _add_copy(verbs: _Verbs) -> None:
+    parser = verbs.add("copy", "bring a copy in another place up to date, byte for byte; needs no secret")
+    parser.add_argument("to", metavar="TO", help="place of the copy: directory, or s3://BUCKET/PREFIX")
+    parser.add_argument(
+        "--verify", action="store_true", help="read all of the copy as well, and replace what is damaged there"
+    )
+    parser.add_argument(
+        "--delete-after", type=_days, metavar="DAYS",
+        help="let the copy go of what the repository has not had for so long; default: it keeps everything",
+    )  # fmt: skip
+    parser.add_argument("--parallel", type=_transfers, default=PARALLEL, help="objects under way at once; default 4")
+    parser.add_argument("--new", action="store_true", help="make TO anew, though a copy was made there before")
+
+
+def _add_keys(verbs: _Verbs) -> None:
+    text = "who has a way in, and the keys themselves; with --to: bring the keys of a lost console back"
+    keys = verbs.add("keys", text)
+    keys.add_argument("--to", metavar="DIR", help="directory for files that only you can read, such as keys/ of a home")
+    deeds = keys.add_subparsers(dest="deed", metavar="DEED")
+    deeds.add_parser("list", help="key slots (no secrets), the key epoch, and what is still under older keys")
+    for name, what in (
+        ("add", "let one more secret in"),
+        ("change", "put a new secret in the place of the one that opens the repository now"),
+    ):
+        more = deeds.add_parser(name, help=what)
+        kind = more.add_mutually_exclusive_group()
+        kind.add_argument("--passphrase", action="store_true", help="AIHUB_NEW_PASSPHRASE holds it (the default)")
+        kind.add_argument("--keyfile", metavar="FILE", help="at least 32 bytes; made when it is not there")
+        kind.add_argument("--recovery-code", action="store_true", help="draw one and print it, this once")
+        more.add_argument("--label", required=name == "add", default="", help="whose way in it is")
+    remove = deeds.add_parser("remove", help="shut a secret out; two that work must be left")
+    other = "AIHUB_OTHER_PASSPHRASE, _RECOVERY_CODE or _KEYFILE"
+    slot = f"as list shows it, or its label; for the one that opens the repository now {other} proves another one"
+    remove.add_argument("slot", help=slot)
+    anew = f"draw a new master key for all that is written from now on; slots of older versions need {other}"
+    deeds.add_parser("rotate", help=anew, description=anew)
+
+
+def _add_compact(verbs: _Verbs) -> None:
+    parser = verbs.add(
+        "compact",
+        "give back the space of what no snapshot needs any more: what is unused is marked, and goes with a run at least"
+        " a day later, so that no backup of another host is disturbed",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and do nothing")
+    parser.add_argument(
+        "--budget",
+        type=_bytes,
+        default=BUDGET,
+        metavar="BYTES",
+        help="store at most so much anew: 500M, 16G; default 16G",
+    )
+    parser.add_argument(
+        "--unused", type=_percent, default=UNUSED, metavar="PERCENT", help="leave so much unused; default 10"
+    )
+    parser.add_argument("--codec", choices=["zstd", "gzip", "none"], default="zstd")
+    parser.add_argument("--level", type=int, default=1, choices=range(1, 20), metavar="1-19", help="of the codec")
+
+
 # what options accept
 
 
@@ -100,11 +181,39 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _transfers(text: str) -> int:
+    if not text.isdecimal() or len(text) > 2 or not 1 <= int(text) <= MOST_TRANSFERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of transfers; give 1 to {MOST_TRANSFERS}")
+    return int(text)
+
+
+def _days(text: str) -> float:
+    """In seconds."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= MOST_DAYS:
+            return float(text) * 24 * 3600
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of days; give 0 to {MOST_DAYS}")
+
+
 def _share(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) <= 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a part of the packs; give a number above 0, up to 1")
+
+
+def _bytes(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
+    if not number.isdecimal() or unit not in UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give bytes, or a number with K, M, G or T")
+    return int(number) * UNITS[unit]
+
+
+def _percent(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 100:
+            return float(text) / 100
+    raise argparse.ArgumentTypeError(f"{text!r} is not a percentage; give a number from 0 to 100")
 
 
 def _path(text: str) -> bytes:

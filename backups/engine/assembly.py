@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from backups.engine.content import ContentBuilder, unpack_units
 from backups.engine.entry import Entry, Notes
+from backups.engine.tree import Leaf
 
 WINDOW = 16384  # entries that may wait for one that is still being read
+LONGEST = 4096  # rows of one stretch; far below the window, which nothing but a stretch that grows may fill
 
 
 class Slot:
@@ -33,35 +35,92 @@ class Slot:
         return self
 
 
+class Stretch:
+    """Neighbours of one page of the parent's tree that stand in the new one as they are: rows from `start` to `stop`.
+
+    It grows while it is the last of the queue, and leaves when it is ready.
+    """
+
+    __slots__ = ("page", "ready", "start", "stop")
+
+    def __init__(self, page: Leaf, start: int) -> None:
+        self.page, self.start, self.stop, self.ready = page, start, start, False
+
+    def grow(self) -> None:
+        self.stop += 1
+        self.ready = self.stop >= len(self.page.rows) or self.stop - self.start >= LONGEST
+
+    @property
+    def whole(self) -> bool:
+        return not self.start and self.stop == len(self.page.rows)
+
+    def entries(self) -> Iterator[Entry]:
+        return map(self.page.entry, range(self.start, self.stop))
+
+
 class Assembly:
     """A queue that lets slots out at the front only, to emit().
 
-    A further name of an inode whose first name was lost goes to again(): it is read in its own right.
+    A further name of an inode whose first name was lost goes to again(): it is read in its own right. Stretches go to
+    reuse().
     """
 
-    def __init__(self, emit: Callable[[Slot], None], again: Callable[[Slot], None]) -> None:
-        self._emit, self._again = emit, again
-        self._queue: deque[Slot] = deque()
+    def __init__(
+        self, emit: Callable[[Slot], None], again: Callable[[Slot], None], reuse: Callable[[Stretch], None]
+    ) -> None:
+        self._emit, self._again, self._reuse = emit, again, reuse
+        self._queue: deque[Slot | Stretch] = deque()
+        self._stretch: Stretch | None = None  # the last of the queue, while it may grow
+        self._waiting = 0  # entries
 
     def push(self, slot: Slot) -> None:
+        self.close_stretch()
         self._queue.append(slot)
+        self._waiting += 1
         self.advance()
+
+    def push_row(self, page: Leaf, at: int) -> None:
+        """One row of the parent's tree, to stand in the new tree as it is."""
+        stretch = self._stretch
+        if stretch is None or stretch.page is not page or stretch.stop != at:
+            self.close_stretch()
+            stretch = self._stretch = Stretch(page, at)
+            self._queue.append(stretch)
+        stretch.grow()
+        self._waiting += 1
+        if stretch.ready:
+            self._stretch = None
+            self.advance()
+
+    def close_stretch(self) -> None:
+        """No more rows follow the last one."""
+        if self._stretch is not None:
+            self._stretch.ready, self._stretch = True, None
 
     @property
     def full(self) -> bool:
-        return len(self._queue) >= WINDOW
+        return self._waiting >= WINDOW
 
     def advance(self) -> None:
         queue = self._queue
         while queue and queue[0].ready:
-            if queue[0].leader is not None and queue[0].leader.dropped:
-                self._again(queue[0].alone())
-                continue
-            slot = queue.popleft()
-            if slot.leader is not None:
-                _follow(slot, slot.leader)
-            if not slot.dropped:
-                self._emit(slot)
+            first = queue[0]
+            if isinstance(first, Stretch):
+                queue.popleft()
+                self._waiting -= first.stop - first.start
+                self._reuse(first)
+            elif first.leader is not None and first.leader.dropped:
+                self._again(first.alone())
+            else:
+                queue.popleft()
+                self._waiting -= 1
+                self._leave(first)
+
+    def _leave(self, slot: Slot) -> None:
+        if slot.leader is not None:
+            _follow(slot, slot.leader)
+        if not slot.dropped:
+            self._emit(slot)
 
 
 def _follow(slot: Slot, leader: Slot) -> None:

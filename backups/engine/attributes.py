@@ -54,6 +54,8 @@ class Attributes:
 
     def give_back(self, where: int | bytes, entry: Entry) -> None:
         """where: a descriptor open for reading or writing; or, for what cannot be opened, its /proc/self/fd path."""
+        if self._is_plain(entry) and self._at_once(where, entry):
+            return
         owned = self._owner(where, entry)
         for name, value in entry.xattrs or ():
             if not name.startswith(_ACL):
@@ -67,6 +69,22 @@ class Attributes:
             self._flags(where, entry)
         else:
             self._times(where, entry)
+
+    def _is_plain(self, entry: Entry) -> bool:
+        """Whether it has an owner, a mode and times only, as nearly all have."""
+        plain = not (entry.xattrs or entry.flags or entry.mode & _SET_IDS or self._rights.by_name)
+        return plain and entry.kind is not Kind.SYMLINK
+
+    def _at_once(self, where: int | bytes, entry: Entry) -> bool:
+        """The same calls without the telling; False: one of them failed, so all are to be made again, and told."""
+        try:
+            if self._rights.owner:
+                os.chown(where, entry.uid, entry.gid)
+            os.chmod(where, entry.mode)
+            os.utime(where, ns=(entry.mtime_ns, entry.mtime_ns))
+        except (OSError, OverflowError):
+            return False
+        return True
 
     def _owner(self, where: int | bytes, entry: Entry) -> bool:
         """Whether it belongs to its owner now."""

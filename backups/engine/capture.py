@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from backups.engine import format as fmt
 from backups.engine.chunker import DETECT_LENGTH, Chunker, cut_blocks, detect_block
-from backups.engine.content import pack_unit, whole
+from backups.engine.content import pack_unit, unpack_units, whole
 from backups.engine.disk import DiskTree, reason
 from backups.engine.entry import Blob, Notes, Unit, kept_time
 from backups.engine.pack import PackWriter
 
 TRIES = 3  # reads of a small file that keeps changing, before it is stored as it is
 WINDOW = 4 << 20  # bytes of a large file read at once
+
+_CHANGED = int(Notes.CHANGED)
 
 SMALL, UNIT, BUFFER = "small", "unit", "buffer"
 
@@ -28,8 +29,7 @@ class Known(Protocol):
     def __contains__(self, blob_id: bytes, /) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Stable:
+class Stable(NamedTuple):
     """The stat values that must not move while a file is read."""
 
     inode: int
@@ -62,7 +62,7 @@ class Capture:
         """A blob's id; the blob goes to the packer if nobody has it yet."""
         blob_id = self._id_of(data)
         if not self._known(blob_id) and self._claim(blob_id):
-            self.packer.add(blob_id, bytes(data))
+            self.packer.add(blob_id, data)
         return blob_id
 
     # small files
@@ -79,7 +79,7 @@ class Capture:
         try:
             for attempt in range(TRIES):
                 result = self._read_small(path)
-                if not result["notes"] & Notes.CHANGED or attempt == TRIES - 1:
+                if not result["notes"] or attempt == TRIES - 1:
                     return self._stored(result)
             raise AssertionError("unreachable")
         except OSError as error:
@@ -92,11 +92,11 @@ class Capture:
                 return {"large": _size_and_times(before), "notes": 0}
             data = read_all(fd, before.st_size)
             after = os.fstat(fd)
-            changed = Stable.of(before) != Stable.of(after) or len(data) != before.st_size
+            changed = _moved(before, after) or len(data) != before.st_size
             return {
                 "data": data,
                 "stat": _size_and_times(before),
-                "notes": int(Notes.CHANGED) if changed else 0,
+                "notes": _CHANGED if changed else 0,
                 "xattrs": self._tree.xattrs(fd, path),
                 "flags": self._tree.flags(fd),
             }
@@ -117,23 +117,49 @@ class Capture:
 
     # units of large files
 
-    def unit(self, path: bytes, offset: int, length: int, block: int, stable: list[int]) -> dict[str, Any]:
-        """One unit of a large file: {unit, notes, bytes, xattrs, flags}, or what lost() tells."""
+    def unit(
+        self, path: bytes, offset: int, length: int, block: int, stable: list[int], before: bytes
+    ) -> dict[str, Any]:
+        """One unit of a large file: {unit, notes, bytes, xattrs, flags}, or what lost() tells.
+
+        before  the packed unit of the parent snapshot at this offset, or b""
+        """
         try:
-            fd, before = self._tree.open_file(path)
+            fd, st = self._tree.open_file(path)
         except OSError as error:
             return lost(error)
         try:
-            return self._unit(fd, path, offset, length, block, Stable(*stable), before)
+            unit = self._repeated(fd, offset, length, block, before) or self._read_unit(fd, offset, length, block)
+            return self._unit(fd, path, length, unit, Stable(*stable), st)
         except OSError as error:
             return lost(error)
         finally:
             os.close(fd)
 
     def _unit(
-        self, fd: int, path: bytes, offset: int, length: int, block: int, stable: Stable, before: os.stat_result
+        self, fd: int, path: bytes, length: int, unit: Unit, stable: Stable, before: os.stat_result
     ) -> dict[str, Any]:
-        block = block or detect_block(os.pread(fd, DETECT_LENGTH, 0))
+        changed = Stable.of(before) != stable or Stable.of(os.fstat(fd)) != stable
+        notes = (Notes.CHANGED if changed else Notes.NONE) | (Notes.SHORT if unit.length < length else Notes.NONE)
+        return {"unit": pack_unit(unit) if unit.blobs else b"", "bytes": unit.length, "notes": int(notes),
+                "xattrs": self._tree.xattrs(fd, path), "flags": self._tree.flags(fd)}  # fmt: skip
+
+    def _repeated(self, fd: int, offset: int, length: int, block: int, before: bytes) -> Unit | None:
+        """The parent's unit, where the file still holds the same blobs: then its SHA-256 is known, the dearest of all
+        that a unit takes. None at the first difference; from then on the unit is read from its beginning."""
+        if not before:
+            return None
+        (known,) = unpack_units(before)
+        if known.length != length:
+            return None
+        expected = iter(known.blobs)
+        for piece in self._pieces(fd, offset, length, block):
+            blob_id = self._id_of(piece)
+            if next(expected, None) != (blob_id, len(piece)) or not self._known(blob_id):
+                return None
+        return known if next(expected, None) is None else None
+
+    def _read_unit(self, fd: int, offset: int, length: int, block: int) -> Unit:
         digest = hashlib.sha256()
         blobs: list[Blob] = []
         total = 0
@@ -141,15 +167,12 @@ class Capture:
             digest.update(piece)
             blobs.append(Blob(self.store(piece), len(piece)))
             total += len(piece)
-        changed = Stable.of(before) != stable or Stable.of(os.fstat(fd)) != stable
-        notes = (Notes.CHANGED if changed else Notes.NONE) | (Notes.SHORT if total < length else Notes.NONE)
-        unit = pack_unit(Unit(offset, total, digest.digest(), tuple(blobs))) if blobs else b""
-        return {"unit": unit, "bytes": total, "notes": int(notes), "xattrs": self._tree.xattrs(fd, path),
-                "flags": self._tree.flags(fd)}  # fmt: skip
+        return Unit(offset, total, digest.digest(), tuple(blobs))
 
     def _pieces(self, fd: int, offset: int, length: int, block: int) -> Iterator[memoryview]:
         """The chunks or blocks of one unit, in order, cut from a sliding window. Short when the file is."""
-        buffer, view = self._buffer, memoryview(self._buffer)
+        block = block or detect_block(os.pread(fd, DETECT_LENGTH, 0))
+        view = memoryview(self._buffer)
         position, end, kept = offset, offset + length, 0
         while True:
             got = _fill(fd, view[kept : kept + min(WINDOW, end - position)], position)
@@ -162,7 +185,7 @@ class Capture:
             if final:
                 return
             kept = have - used
-            buffer[:kept] = buffer[used:have]
+            view[:kept] = view[used:have]
 
     def _cuts(self, data: memoryview, block: int, final: bool) -> Iterator[tuple[int, int]]:
         return cut_blocks(len(data), block, final) if block else self._chunker.cut(data, final)
@@ -182,6 +205,15 @@ class Capture:
             at += length
         unit = Unit(offset, at, hashlib.sha256(data[:at]).digest(), tuple(blobs))
         return {"unit": pack_unit(unit), "bytes": at, "notes": 0, "xattrs": [], "flags": 0}
+
+
+def _moved(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_mtime_ns != after.st_mtime_ns
+        or before.st_ctime_ns != after.st_ctime_ns
+        or before.st_size != after.st_size
+        or before.st_ino != after.st_ino
+    )
 
 
 def _size_and_times(st: os.stat_result) -> list[int]:

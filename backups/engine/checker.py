@@ -12,9 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from backups.engine import content, tree
 from backups.engine import format as fmt
-from backups.engine.entry import Entry
+from backups.engine import tree
 from backups.engine.errors import (
     BlobMissing,
     EngineError,
@@ -22,23 +21,18 @@ from backups.engine.errors import (
     ObjectMissing,
     Tampered,
 )
-from backups.engine.index import Location, PackFacts
+from backups.engine.glance import TreeGlance
+from backups.engine.harm import BadPacks, TreeJudge, blobs_of
+from backups.engine.index import PackFacts
 from backups.engine.log import Snapshot
+from backups.engine.lookout import distrust
 from backups.engine.options import default_workers
 from backups.engine.prover import PackProver
 from backups.engine.repository import Repository
 from backups.engine.workers import Emit, ForkedPool, InlinePool
 
-UNREADABLE = b"(a stretch of the tree that cannot be read)"
+Digest = bytes  # a SHA-256
 PATHS_NAMED = 1000  # affected paths that are listed for one problem; all are counted
-
-
-class _Harm(NamedTuple):
-    """One path that cannot be restored, and the object that is to blame."""
-
-    path: bytes
-    object: str
-    why: str
 
 
 class _Harmed:
@@ -74,6 +68,8 @@ class Checked:
     bytes: int = 0
     bytes_expected: int = 0
     unused_packs: int = 0  # in no index: left by an interrupted run, harmless
+    removed_keys: tuple[str, ...] = ()  # key objects that were removed and lie here all the same; harmless to us
+    damaged_packs: set[Digest] = field(default_factory=set)  # SHA-256 of all that nothing new may rely on
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -90,6 +86,7 @@ def check(
     *,
     snapshots: Sequence[Snapshot] | None = None,
     read_share: float = 1.0,
+    suspects: Collection[bytes] | None = None,
     workers: int | None = None,
     report: Callable[[Problem], None] = lambda _: None,
     progress: CheckProgress = lambda _: None,
@@ -98,37 +95,42 @@ def check(
     because another copy of all they need from it is sound, is no problem.
 
     read_share  part of the packs that levels 2 and 3 read, 0 to 1 (drawn by name: always the same ones)
+    suspects    SHA-256 of the only packs that levels 2 and 3 read; None: all, as read_share says
     Never stops at a problem; raises only when the store cannot be reached.
     """
     if level not in (1, 2, 3):
         raise EngineError(
             f"There is no check of level {level}: choose 1 (objects there), 2 (SHA-256) or 3 (decrypted)."
         )
-    run = _Check(repository, level, read_share, workers, report, progress)
+    run = _Check(repository, level, read_share, suspects, workers, report, progress)
     run.log()
     run.index()
     run.small_objects(snapshots)
     needed = None if snapshots is None else run.packs_of(snapshots)
-    run.packs(needed)
-    run.trees(repository.snapshots if snapshots is None else snapshots, harmless=snapshots is None)
+    chosen = repository.snapshots if snapshots is None else snapshots
+    glance = TreeGlance(repository, chosen)
+    run.packs(needed, meanwhile=glance)
+    if run.harmed or not glance.finish():
+        run.trees(chosen, harmless=snapshots is None)
+        run.indexes(chosen)
+    if run.done.problems:
+        distrust(repository)
     return run.done
 
 
 class _Check:
     def __init__(
-        self, repository: Repository, level: int, share: float, workers: int | None,
-        report: Callable[[Problem], None], progress: CheckProgress,
+        self, repository: Repository, level: int, share: float, suspects: Collection[bytes] | None,
+        workers: int | None, report: Callable[[Problem], None], progress: CheckProgress,
     ) -> None:  # fmt: skip
         self.done = Checked(level)
         self._repository, self._level, self._share = repository, level, share
-        self._workers, self._report, self._progress = workers, report, progress
+        self._suspects, self._workers = suspects, workers
+        self._report, self._progress = report, progress
         self._told = time.monotonic()
         self._packs: dict[bytes, PackFacts] = {}
-        self._bad_packs: dict[bytes, str] = {}
-        self._lost_packs: set[bytes] = set()  # nothing in them can be relied on
-        self._bad_blobs: set[tuple[bytes, bytes]] = set()  # (pack, damaged blob in it); its other blobs are sound
-        self._clean: set[bytes] = set()  # tree pages that name nothing bad
-        self._harm: dict[bytes, list[_Harm]] = {}  # tree page → what is wrong on or below it
+        self._bad = BadPacks()
+        self._judge = TreeJudge(repository, self._bad)
 
     # everything but packs
 
@@ -143,17 +145,16 @@ class _Check:
         index = repository.reload_index()
         for damage in index.damaged:
             self._problem(damage.name, damage.why)
-        self._packs = {pack.digest: pack for pack in index.packs()}
+        self._bad.condemned = repository.log.marks.condemned_packs
+        self._packs = {pack.digest: pack for pack in index.packs() if pack.digest not in self._bad.condemned}
 
     def small_objects(self, only: Sequence[Snapshot] | None) -> None:
         """Config, keys, log and index; of the last two only what belongs to some snapshots, if they are given."""
-        snapshots = self._repository.snapshots if only is None else only
         if only is None:
             self._records()
-        self._indexes(snapshots)
         self._config()
         self._keys()
-        wanted = None if only is None else {name for s in snapshots for name in (s.record, *s.index)}
+        wanted = None if only is None else {name for s in only for name in (s.record, *s.index)}
         self._named("log/", self._record, wanted)
         self._named("index/", lambda name, data: None, wanted)
 
@@ -164,7 +165,11 @@ class _Check:
         for name in sorted(log.missing):
             self._problem(name, "the record is missing, though a later one follows it")
 
-    def _indexes(self, snapshots: Iterable[Snapshot]) -> None:
+    def indexes(self, snapshots: Iterable[Snapshot]) -> None:
+        """Index objects that are gone, where a blob cannot be found for it. Where each has a place in another one,
+        somebody wrote anew what they told (repair, compaction), and nothing is missing."""
+        if not self._judge.unlocated:
+            return
         present = {info.name for info in self._repository.store.list("index/")}
         lost: dict[str, list[str]] = {}
         for snapshot in snapshots:
@@ -184,11 +189,13 @@ class _Check:
         return None
 
     def _keys(self) -> None:
-        present = {info.name for info in self._repository.store.list("keys/")}
-        for name in self._repository.log.keys:
+        """Those that were removed open nothing, whether they are here or not: they are told, and are no damage."""
+        log, present = self._repository.log, {info.name for info in self._repository.store.list("keys/")}
+        for name in log.keys:
             if name not in present:
                 self._problem(name, "the key object is missing")
-        self._named("keys/", lambda name, data: None)
+        self.done.removed_keys = tuple(sorted(present & log.removed.keys()))
+        self._named("keys/", lambda name, data: None, present - log.removed.keys())
 
     def _named(self, prefix: str, prove: Callable[[str, bytes], object], wanted: Collection[str] | None = None) -> None:
         """Read small objects whole: the name from level 2 on, the content at level 3."""
@@ -234,20 +241,27 @@ class _Check:
             self._collect(reference.id, needed, seen)
         if tree.is_leaf(raw):
             for entry in tree.decode_page(raw):
-                for blob in self._blobs(entry):
+                for blob in blobs_of(self._repository, entry):
                     needed.update(location.pack for location in self._repository.index.find_all(blob))
 
-    def packs(self, needed: Collection[bytes] | None) -> None:
+    @property
+    def harmed(self) -> bool:
+        """Are there packs that are not what they should be?"""
+        return bool(self._bad.why)
+
+    def packs(self, needed: Collection[bytes] | None, meanwhile: TreeGlance) -> None:
         sizes = dict(self._listing())
         wanted = self._packs.keys() if needed is None else needed & self._packs.keys()
         for digest in sorted(wanted):
             self.done.objects += 1
             self._listed(self._packs[digest], sizes.get(digest))
         if needed is None:
-            self.done.unused_packs = len(sizes.keys() - self._packs.keys())
+            self.done.unused_packs = len(sizes.keys() - self._packs.keys())  # those that were condemned among them
         if self._level >= 2:
             self._read_packs(
-                [d for d in sorted(wanted) if d in sizes and d not in self._bad_packs and self._drawn(d)], sizes
+                [d for d in sorted(wanted) if d in sizes and d not in self._bad.why and self._drawn(d)],
+                sizes,
+                meanwhile,
             )
 
     def _listing(self) -> Iterator[tuple[bytes, int]]:
@@ -262,22 +276,22 @@ class _Check:
 
     def _listed(self, pack: PackFacts, size: int | None) -> None:
         if size is None:
-            self._lose(pack.digest, "it is missing")
+            self._bad.lose(pack.digest, "it is missing")
         elif size != pack.size:
-            self._lose(pack.digest, f"it has {size} bytes instead of {pack.size}")
-
-    def _lose(self, digest: bytes, why: str) -> None:
-        self._lost_packs.add(digest)
-        self._bad_packs[digest] = why
+            self._bad.lose(pack.digest, f"it has {size} bytes instead of {pack.size}")
 
     def _drawn(self, digest: bytes) -> bool:
+        if self._suspects is not None:
+            return digest in self._suspects
         return int.from_bytes(digest[:4], "big") < self._share * (1 << 32)
 
-    def _read_packs(self, digests: Sequence[bytes], sizes: dict[bytes, int]) -> None:
+    def _read_packs(self, digests: Sequence[bytes], sizes: dict[bytes, int], meanwhile: TreeGlance) -> None:
         self.done.bytes_expected = sum(sizes[d] for d in digests)
         pool = self._pool(len(digests))
         try:
             for digest in digests:
+                while not pool.has_room() and not self.harmed and meanwhile.step():
+                    pool.poll()
                 pool.submit(["pack", digest, self._level], self._taker(digest, sizes[digest]))
             pool.flush()
         finally:
@@ -297,10 +311,9 @@ class _Check:
         def take(result: dict[str, Any]) -> None:
             self.done.bytes += size
             if result["damage"]:
-                self._lose(digest, result["damage"])
+                self._bad.lose(digest, result["damage"])
             elif result["blobs"]:
-                self._bad_blobs.update((digest, blob) for blob in result["blobs"])
-                self._bad_packs[digest] = f"{len(result['blobs'])} blobs in it are damaged"
+                self._bad.spoil(digest, result["blobs"])
             self._tick()
 
         return take
@@ -312,9 +325,10 @@ class _Check:
 
         harmless  also tell of bad packs that harm nothing in these snapshots
         """
-        harmed: dict[str, _Harmed] = {fmt.pack_name(digest): _Harmed(why) for digest, why in self._bad_packs.items()}
+        harmed: dict[str, _Harmed] = {fmt.pack_name(digest): _Harmed(why) for digest, why in self._bad.why.items()}
+        self.done.damaged_packs.update(self._bad.why)
         for snapshot in snapshots:
-            for harm in self._tree(snapshot):
+            for harm in self._judge.tree(snapshot):
                 entry = harmed.setdefault(harm.object, _Harmed(harm.why))
                 entry.snapshots[snapshot.id] = None
                 entry.paths[harm.path] = None
@@ -324,64 +338,13 @@ class _Check:
                 continue
             self._problem(name, found.why, list(found.snapshots), sorted(found.paths))
 
-    def _tree(self, snapshot: Snapshot) -> Iterator[_Harm]:
-        yield from self._page(snapshot.root)
-        try:
-            raw = self._repository.load_blob(snapshot.root)
-        except (ObjectMissing, ObjectDamaged, BlobMissing):
-            return  # told with the page
-        if fmt.sha256(raw) != snapshot.root_sha256:
-            yield _Harm(b"/", snapshot.record, "the root page is not the one that the record names")
-
-    def _page(self, page: bytes) -> Iterator[_Harm]:
-        """Harm on or below a page; each page is read once, however many snapshots share it."""
-        if page in self._clean:
-            return
-        if page not in self._harm:
-            found = list(self._examine(page))
-            if not found:
-                self._clean.add(page)
-                return
-            self._harm[page] = found
-        yield from self._harm[page]
-
-    def _examine(self, page: bytes) -> Iterator[_Harm]:
-        try:
-            raw = self._repository.load_blob(page)
-        except (ObjectMissing, ObjectDamaged, BlobMissing) as error:
-            yield _Harm(UNREADABLE, getattr(error, "name", ""), f"a tree page cannot be read: {error}")
-            return
-        for reference in tree.references(raw)[1]:
-            yield from self._page(reference.id)
-        if tree.is_leaf(raw):
-            for entry in tree.decode_page(raw):
-                yield from self._entry(entry)
-
-    def _entry(self, entry: Entry) -> Iterator[_Harm]:
-        try:
-            for blob in self._blobs(entry):
-                bad = [self._blame(location, blob) for location in self._repository.index.find_all(blob)]
-                if not bad:
-                    yield _Harm(entry.path, "", f"blob {blob.hex()} is in no index")
-                elif all(bad):  # else another copy of it is sound
-                    yield from (_Harm(entry.path, fmt.pack_name(digest), self._bad_packs[digest]) for digest in bad)
-        except (ObjectMissing, ObjectDamaged, BlobMissing) as error:
-            yield _Harm(entry.path, getattr(error, "name", ""), f"a content page cannot be read: {error}")
-
-    def _blame(self, location: Location, blob: bytes) -> bytes:
-        """The pack, if the blob cannot be had from there; b"" if it can."""
-        lost = location.pack in self._lost_packs or (location.pack, blob) in self._bad_blobs
-        return location.pack if lost else b""
-
-    def _blobs(self, entry: Entry) -> Iterator[bytes]:
-        if entry.content:
-            yield from content.blob_ids(entry.content, self._repository.load_blob)
-
     # telling
 
     def _problem(self, name: str, message: str, snapshots: Sequence[str] = (), paths: Sequence[bytes] = ()) -> None:
         problem = Problem(name, message, tuple(snapshots), tuple(paths[:PATHS_NAMED]), len(paths))
         self.done.problems.append(problem)
+        if name.startswith("packs/") and fmt.is_object_name(name):
+            self.done.damaged_packs.add(fmt.digest_of(name))
         self._report(problem)
 
     def _tick(self) -> None:

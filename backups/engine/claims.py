@@ -24,7 +24,7 @@ class Claims:
     def __init__(self, slots: int = SLOTS, *, shared: bool = True) -> None:
         self._per_shard = slots // SHARDS
         self._table = mmap.mmap(-1, slots * 16)
-        self._used = mmap.mmap(-1, SHARDS * 8)
+        self._used = memoryview(mmap.mmap(-1, SHARDS * 8)).cast("Q")
         self._locks = [multiprocessing.get_context("fork").Lock() for _ in range(SHARDS)] if shared else None
 
     def claim(self, blob_id: bytes) -> bool:
@@ -50,22 +50,20 @@ class Claims:
         return True
 
     def _take(self, shard: int, place: int, key: bytes) -> bool:
-        used = self._count(shard)
+        used = self._used[shard]
         if used < self._per_shard * 3 // 4:  # beyond, probes grow long: granting twice is cheaper
             self._table[place : place + 16] = key
-            self._used[8 * shard : 8 * shard + 8] = (used + 1).to_bytes(8, "little")
+            self._used[shard] = used + 1
         return True
-
-    def _count(self, shard: int) -> int:
-        return int.from_bytes(self._used[8 * shard : 8 * shard + 8], "little")
 
     @property
     def half_full(self) -> bool:
-        return sum(map(self._count, range(SHARDS))) * 2 >= self._per_shard * SHARDS
+        return sum(self._used) * 2 >= self._per_shard * SHARDS
 
     def clear(self) -> None:
         """Forget all claims. Only while no worker is at work, and after an index object tells what they were."""
         step = 1 << 20
         for at in range(0, len(self._table), step):
             self._table[at : at + step] = bytes(min(step, len(self._table) - at))
-        self._used[:] = bytes(len(self._used))
+        for shard in range(SHARDS):
+            self._used[shard] = 0

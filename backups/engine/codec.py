@@ -30,7 +30,7 @@ class _Contexts(threading.local):
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor()
 
-    def compress(self, raw: bytes, level: int) -> bytes:
+    def compress(self, raw: bytes | memoryview, level: int) -> bytes:
         if level not in self.compressors:
             self.compressors[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
         return self.compressors[level].compress(raw)
@@ -50,25 +50,25 @@ class Compressor:
         self._compress = self._function(codec, level)
 
     @staticmethod
-    def _function(codec: Codec, level: int) -> Callable[[bytes], bytes]:
+    def _function(codec: Codec, level: int) -> Callable[[bytes | memoryview], bytes | memoryview]:
         if codec is Codec.ZSTD:
             return lambda raw: _contexts.compress(raw, level)
         if codec is Codec.GZIP:
             return lambda raw: zlib.compress(raw, level, wbits=31)
-        return bytes
+        return lambda raw: raw
 
-    def __call__(self, raw: bytes) -> tuple[Codec, bytes]:
-        """The codec that was used in the end, and the bytes to store."""
+    def __call__(self, raw: bytes | memoryview) -> tuple[Codec, bytes | memoryview]:
+        """The codec that was used in the end, and the bytes to store; they may be raw itself."""
         packed = self._compress(raw)
         if self.codec is Codec.RAW or len(packed) >= len(raw):
             return Codec.RAW, raw
         return self.codec, packed
 
 
-def decompress(codec: int, data: bytes, raw_length: int) -> bytes:
+def decompress(codec: int, data: bytes | memoryview, raw_length: int) -> bytes:
     """The raw bytes; raises ValueError unless they are exactly raw_length long (never allocates more)."""
     if codec == Codec.RAW:
-        raw = data
+        raw = bytes(data)
     elif codec == Codec.ZSTD:
         raw = _unzstd_bounded(data, raw_length)
     elif codec == Codec.GZIP:
@@ -80,7 +80,7 @@ def decompress(codec: int, data: bytes, raw_length: int) -> bytes:
     return raw
 
 
-def _unzstd_bounded(data: bytes, raw_length: int) -> bytes:
+def _unzstd_bounded(data: bytes | memoryview, raw_length: int) -> bytes:
     try:
         if zstandard.frame_content_size(data) != raw_length:
             raise ValueError("the zstd frame announces another length than its section")
@@ -89,7 +89,7 @@ def _unzstd_bounded(data: bytes, raw_length: int) -> bytes:
         raise ValueError(f"zstd: {error}") from None
 
 
-def _gunzip_bounded(data: bytes, raw_length: int) -> bytes:
+def _gunzip_bounded(data: bytes | memoryview, raw_length: int) -> bytes:
     stream = zlib.decompressobj(wbits=31)
     try:
         raw = stream.decompress(data, raw_length + 1)

@@ -14,7 +14,7 @@ import stat
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from backups.engine import kernel
 from backups.engine.entry import ItemError
@@ -206,24 +206,24 @@ class DiskTree:
             os.close(fd)
 
 
+class _Names(dict[int, str]):
+    """Names of ids, looked up once each; "" unknown."""
+
+    def __init__(self, ask: Callable[[int], str]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, number: int) -> str:
+        name = self[number] = _looked_up(lambda: self._ask(number))
+        return name
+
+
 class Owners:
-    """Names of user and group ids, looked up once each; "" unknown."""
+    """Names of user and group ids."""
 
     def __init__(self) -> None:
-        self._users: dict[int, str] = {}
-        self._groups: dict[int, str] = {}
-
-    def user(self, uid: int) -> str:
-        name = self._users.get(uid)
-        if name is None:
-            name = self._users[uid] = _looked_up(lambda: pwd.getpwuid(uid).pw_name)
-        return name
-
-    def group(self, gid: int) -> str:
-        name = self._groups.get(gid)
-        if name is None:
-            name = self._groups[gid] = _looked_up(lambda: grp.getgrgid(gid).gr_name)
-        return name
+        self.users = _Names(lambda uid: pwd.getpwuid(uid).pw_name)
+        self.groups = _Names(lambda gid: grp.getgrgid(gid).gr_name)
 
 
 def printable(path: bytes) -> str:
@@ -294,9 +294,10 @@ def _pieces(path: bytes) -> Iterator[bytes]:
 
 def _without_atime(name: bytes, flags: int, dir_fd: int) -> int:
     """Open without touching the access time, which only the owner and root may ask for."""
-    with suppress(PermissionError):
+    try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
-    return os.open(name, flags, dir_fd=dir_fd)
+    except PermissionError:
+        return os.open(name, flags, dir_fd=dir_fd)
 
 
 def _names(fd: int) -> list[bytes]:

@@ -32,14 +32,14 @@ class CaptureWorker:
         if forked:
             repository.forked()
         self._repository, self._ring = repository, ring
-        tree = DiskTree(b"/", report=lambda item: emit("item", list(item)))
+        self._tree = DiskTree(b"/", report=lambda item: emit("item", list(item)))
         compressor = repository.compressor(options.codec, options.level)
         packer = PackWriter(
             repository.sealer, ObjectType.DATA_PACK, compressor, repository.store.put,
             lambda pack: emit("pack", pack.pack()), options.verify_every,
         )  # fmt: skip
         self._capture = Capture(
-            tree, repository.id_of, repository.chunker(), repository.index.__contains__, claims.claim, packer
+            self._tree, repository.id_of, repository.chunker(), repository.index.__contains__, claims.claim, packer
         )
 
     def do(self, task: Task) -> Any:
@@ -57,6 +57,9 @@ class CaptureWorker:
 
     def finish(self) -> None:
         self._capture.packer.flush()
+
+    def close(self) -> None:
+        self._tree.close()
 
 
 class Dispatcher:

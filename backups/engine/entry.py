@@ -92,9 +92,12 @@ class ItemError(NamedTuple):
     unsupported: bool = False  # nothing is damaged: this account, or this target, cannot take such an item
 
 
+EARLIEST, LATEST = -(2**63), 2**64 - 1  # the times that the format holds, nanoseconds: years 1677 to 2554
+
+
 def kept_time(ns: int) -> int:
-    """The nearest time that the format holds: years 1677 to 2554. Some file systems keep any."""
-    return min(max(ns, -(2**63)), 2**64 - 1)
+    """The nearest time that the format holds. Some file systems keep any."""
+    return ns if EARLIEST <= ns <= LATEST else min(max(ns, EARLIEST), LATEST)
 
 
 def sort_key(path: bytes) -> bytes:

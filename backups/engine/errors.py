@@ -71,6 +71,14 @@ class WrongSecret(EngineError):
     """The key slots are intact, and none of them opens with this secret."""
 
 
+class SlotRemoved(WrongSecret):
+    """The secret is one that was taken away from the repository, or a key slot of it from an older state came back."""
+
+
+class UnknownEpoch(WrongSecret):
+    """An object is sealed with a newer master key than those that the secret leads to."""
+
+
 class NotARepository(EngineError):
     """The place holds no repository of ours."""
 
@@ -137,6 +145,12 @@ class InvalidPattern(InvalidOption):
 
 class WorkerDied(EngineError):
     """A worker process ended in the middle of its task (killed, or out of memory)."""
+
+    permanent = False
+
+
+class Overtaken(EngineError):
+    """A run went on for longer than it had a right to, and a compaction gave up what it relied on."""
 
     permanent = False
 

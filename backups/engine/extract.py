@@ -2,8 +2,8 @@
 
 What holds, whatever a snapshot says and whoever else works in the target:
 
-- nothing is written outside of the target: no path is followed through a symbolic link, no file is opened that was
-  not created here, and links to existing files are made from handles, not from names
+- nothing is written outside of the target: no path is followed through a symbolic link, nothing is written to a file
+  that was not created here, and links to existing files are made from handles, not from names
 - nothing stands under its final name before it is whole: the tree grows in a stage that only we may enter (see
   backups.engine.target), and a damaged file is removed from it
 - every file gets owner, attributes, mode, ACLs, flags and times, in this order; directories get theirs at the end
@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import nullcontext, suppress
 from types import TracebackType
 
 import msgpack
@@ -26,13 +27,16 @@ from backups.engine.attributes import Attributes, Rights
 from backups.engine.disk import DiskTree, Report, printable, reason
 from backups.engine.entry import Entry, ItemError, Kind
 from backups.engine.errors import EngineError, TargetError
+from backups.engine.filling import FileWriter, Identity, NotRestored
 from backups.engine.manifest import ManifestGuard
 from backups.engine.spool import Spool
 from backups.engine.target import Stage, TargetFacts, probe_target, refusal
 
-__all__ = ["DirectoryWriter", "FileWriter", "ManifestGuard", "NotRestored", "TargetFacts", "probe_target"]
+__all__ = ["DirectoryWriter", "FileWriter", "Identity", "ManifestGuard", "NotRestored", "TargetFacts", "probe_target"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEEP = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FORMATS = {
     Kind.SYMLINK: stat.S_IFLNK,
@@ -42,11 +46,9 @@ _FORMATS = {
 }
 # What is wrong with one item only; every other failure ends the restore.
 _ITEM = frozenset({errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG, errno.EMLINK})
+# What an open says when something else stands where a directory or file of ours did; ENXIO: a FIFO.
+_REPLACED = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.ENXIO})
 _NEVER = frozenset({b"", b".", b".."})
-
-
-class NotRestored(EngineError):
-    """One item cannot be written to this target; the others can."""
 
 
 class DirectoryWriter:
@@ -56,6 +58,7 @@ class DirectoryWriter:
     preserve_owner  give files back to their owners; None: when we are root
     privileges      see attributes.Rights; it takes effect as far as this process has them
     report          called with what could not be given back. A forked child sets its own before it writes
+    what            identifies the restore, so that one that was killed is continued; b"": it never is
 
     Raises TargetError when the target cannot be used, at any time. As a context manager it closes, or discards
     everything when it is left with an exception.
@@ -63,12 +66,12 @@ class DirectoryWriter:
 
     def __init__(
         self, target: bytes, *, base: bytes = b"", preserve_owner: bool | None = None, privileges: bool = False,
-        owners_by_name: bool = False, selinux: bool = False, report: Report = lambda _: None,
+        owners_by_name: bool = False, selinux: bool = False, report: Report = lambda _: None, what: bytes = b"",
     ) -> None:  # fmt: skip
         owner = os.geteuid() == 0 if preserve_owner is None else preserve_owner
         self.report, self._base, self._privileges = report, base, privileges
         self.attributes = Attributes(Rights(owner, privileges, owners_by_name, selinux), self._tell)
-        self._stage = Stage(target)
+        self._stage = Stage(target, what)
         self._tree = DiskTree(os.dup(self._stage.fd))
         self._directories = Spool(self._stage.fd)
         self._root: Entry | None = None
@@ -86,6 +89,11 @@ class DirectoryWriter:
         """A handle on the directory in which the tree grows, for files without a name."""
         return self._stage.fd
 
+    @property
+    def continued(self) -> bool:
+        """Whether it goes on where the same restore was killed: directories and files may be there already."""
+        return self._stage.continued
+
     # in the parent, in the order of the stream
 
     def make_directory(self, entry: Entry) -> None:
@@ -96,7 +104,8 @@ class DirectoryWriter:
             return
         parent, name = _split(path)
         try:
-            os.mkdir(name, 0o700, dir_fd=self._tree.open_directory(parent))
+            with suppress(FileExistsError) if self.continued else nullcontext():
+                os.mkdir(name, 0o700, dir_fd=self._tree.open_directory(parent))
             self._directories.append(_pack(entry))
         except OSError as error:
             raise self._refusal(entry, error) from None
@@ -111,6 +120,46 @@ class DirectoryWriter:
         except OSError as error:
             raise self.failure(entry, error) from None
         return FileWriter(self, entry, fd)
+
+    def stands(self, entry: Entry) -> bool:
+        """Whether there is something under this name already."""
+        parent, name = _split(self._relative(entry.path))
+        try:
+            os.stat(name, dir_fd=self._tree.open_directory(parent), follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def open_kept(self, entry: Entry) -> FileWriter | None:
+        """A file of a restore that was killed: to be read, and finished, left or aborted. None, and it is gone, where
+        that cannot be."""
+        parent, name = _split(self._relative(entry.path))
+        try:
+            fd = os.open(name, _KEEP, dir_fd=self._tree.open_directory(parent))
+        except OSError:
+            self.remove(entry)
+            return None
+        file = FileWriter(self, entry, fd, again=True)
+        if file.has_room():
+            return file
+        file.abort()
+        return None
+
+    def open_again(self, entry: Entry, identity: Identity) -> FileWriter:
+        """A file that another writer has left, to fill more of it or to finish it; any process may, at the same time.
+
+        Raises TargetError when something else bears its name now.
+        """
+        parent, name = _split(self._relative(entry.path))
+        try:
+            fd = os.open(name, _AGAIN, dir_fd=self._tree.open_directory(parent))
+        except OSError as error:
+            raise self._refusal(entry, error) from None
+        st = os.fstat(fd)
+        if (st.st_dev, st.st_ino) == identity and stat.S_ISREG(st.st_mode):
+            return FileWriter(self, entry, fd, again=True)
+        os.close(fd)
+        raise self._intruder(entry)
 
     # in the parent, when all files are finished
 
@@ -208,6 +257,12 @@ class DirectoryWriter:
         self._directories.close()
         self._stage.discard()
 
+    def leave(self) -> None:
+        """Close the handles and remove nothing, as a kill would; harmless after close()."""
+        self._tree.close()
+        self._directories.close()
+        self._stage.leave()
+
     def __enter__(self) -> DirectoryWriter:
         return self
 
@@ -265,7 +320,7 @@ class DirectoryWriter:
         return self._refusal(entry, error)
 
     def _refusal(self, entry: Entry, error: OSError) -> TargetError:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
+        if error.errno in _REPLACED:
             return self._intruder(entry)
         return refusal(self.target + b"/" + self._relative(entry.path), error)
 
@@ -284,60 +339,6 @@ class DirectoryWriter:
     def _lost(self, entry: Entry, why: str, *, unsupported: bool = False) -> bool:
         self.report(ItemError(entry.path, "restore", f"It was not restored: {why}.", "error", unsupported))
         return False
-
-
-class FileWriter:
-    """One file that is being filled. As a context manager it finishes, or aborts when it is left with an exception."""
-
-    def __init__(self, owner: DirectoryWriter, entry: Entry, fd: int) -> None:
-        self._owner, self._entry, self._fd = owner, entry, fd
-        self._end = 0  # of what has been written
-        if entry.flags:
-            owner.attributes.begin(fd, entry)
-
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Put bytes in their place, in any order; what is never written is a hole."""
-        end = offset + len(data)
-        if offset < 0 or end > self._entry.size:
-            raise NotRestored("Its content reaches beyond its size: the snapshot is damaged.")
-        try:
-            written = os.pwrite(self._fd, data, offset)
-            while written < len(data):
-                written += os.pwrite(self._fd, data[written:], offset + written)
-        except OSError as error:
-            raise self._owner.failure(self._entry, error) from None
-        self._end = max(self._end, end)
-
-    def finish(self) -> None:
-        """The file is whole: give it its size and attributes."""
-        try:
-            if self._end < self._entry.size:
-                os.ftruncate(self._fd, self._entry.size)
-        except OSError as error:
-            raise self._owner.failure(self._entry, error) from None
-        self._owner.attributes.give_back(self._fd, self._entry)
-        os.close(self._fd)
-        self._fd = -1
-
-    def abort(self) -> None:
-        """The file cannot be whole: remove it."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._owner.remove(self._entry)
-
-    def __enter__(self) -> FileWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None:
-            self.abort()
-            return
-        try:
-            self.finish()
-        except BaseException:
-            self.abort()
-            raise
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:

@@ -29,8 +29,10 @@ INDEX_SECTION = 16384  # blobs in one section of an index object
 PACKS_PER_INDEX = 8  # a partial index is written after so many packs: what a killed run sends again at most
 INDEX_LIMIT = 64 * MiB
 RECORDS_PER_CHECKPOINT = 256
+QUARANTINE = "quarantine/"  # what was found under an object's name and was not what the name promises
 
-_RECORD_NAME = re.compile(r"log/([0-9]{9})/([0-9]{12})-[0-9a-f]{32}")
+_NAME = re.compile(r"config|(?:keys|index)/[0-9a-f]{64}|packs/([0-9a-f]{2})/\1[0-9a-f]{62}")
+_RECORD_NAME = re.compile(r"log/([0-9]{9})/\1[0-9]{3}-[0-9a-f]{32}")  # a record lies among its thousand
 
 
 class ObjectType(IntEnum):
@@ -38,6 +40,7 @@ class ObjectType(IntEnum):
     TREE_PACK = 2
     INDEX = 3
     RECORD = 4
+    LOCAL = 255  # never in a repository: what a host keeps in its cache
 
 
 class SectionKind(IntEnum):
@@ -48,7 +51,7 @@ class SectionKind(IntEnum):
     RECORD = 5
 
 
-def sha256(data: bytes) -> bytes:
+def sha256(data: bytes | memoryview) -> bytes:
     return hashlib.sha256(data).digest()
 
 
@@ -69,10 +72,25 @@ def record_name(seq: int, digest: bytes) -> str:
     return f"log/{seq // 1000:09d}/{seq:012d}-{digest.hex()[:32]}"
 
 
+def aside_name(name: str, digest: str, now: float) -> str:
+    """Where the wrong bytes of an object are kept: below its own name, under their SHA-256 (hex); where that is not
+    known ("": they cannot be read), under the time (Unix seconds)."""
+    return f"{QUARANTINE}{name}/{digest or f'unread-{now:.0f}'}"
+
+
 def is_record_name(name: str) -> bool:
     """Whether a record may bear this name: nothing else belongs under log/."""
-    found = _RECORD_NAME.fullmatch(name)
-    return found is not None and int(found[1]) == int(found[2]) // 1000
+    return _RECORD_NAME.fullmatch(name) is not None
+
+
+def is_object_name(name: str) -> bool:
+    """Whether anything of a repository may bear this name."""
+    return _NAME.fullmatch(name) is not None or is_record_name(name)
+
+
+def digest_of(name: str) -> bytes:
+    """The SHA-256 that the name of a pack, an index object or a key object carries."""
+    return bytes.fromhex(name.rpartition("/")[2])
 
 
 def record_seq(name: str) -> int:

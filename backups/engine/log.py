@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import msgpack
@@ -20,52 +20,21 @@ from backups.engine import format as fmt
 from backups.engine.envelope import METADATA, Opened, Sealer
 from backups.engine.errors import EngineError, ObjectDamaged, ObjectMissing, SnapshotMissing, TakenOver, Tampered
 from backups.engine.format import ObjectType, SectionKind
+from backups.engine.marks import Marks, concurrent_sweeps, marks_of
+from backups.engine.snapshot import Live, Row, Snapshot, rows_told, unpack_record
 from backups.engine.store import ObjectStore
 
+__all__ = ["ADOPT", "KEYS", "Log", "Read", "Record", "Snapshot", "covers"]
+
 ADOPT = "adopt"  # the kind of the record by which a console makes a repository its own
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A recovery point as its log record tells it. Digests are raw 32-byte SHA-256 values, times Unix seconds.
-
-    facts holds everything a new console needs to know about it: source, policy, labels; never a secret.
-    """
-
-    id: str
-    time: float
-    root: bytes
-    root_sha256: bytes
-    manifest_sha256: bytes
-    entries: int
-    size: int  # sum of file sizes, bytes
-    tree_packs: tuple[bytes, ...]  # packs that hold this snapshot's own new pages
-    index: tuple[str, ...]  # index objects this snapshot wrote
-    facts: Mapping[str, Any]
-    parent: str = ""  # id of the snapshot this one was compared with
-    lease_epoch: int = 0
-    writer: Mapping[str, Any] = field(default_factory=dict)
-    record: str = ""  # name of its log record; known once it is written
-
-    def pack(self) -> dict[str, Any]:
-        names = (name for name in self.__dataclass_fields__ if name != "record")
-        return {name: _plain(getattr(self, name)) for name in names}
-
-    @classmethod
-    def unpack(cls, body: Mapping[str, Any], record: str) -> Snapshot:
-        values = {name: body[name] for name in cls.__dataclass_fields__ if name in body}
-        values["tree_packs"], values["index"] = tuple(body["tree_packs"]), tuple(body["index"])
-        return cls(**{**values, "record": record})
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+KEYS = "keys"  # the kind of the record by which key objects come and go
+HARMLESS = frozenset({"snapshot", "forget", "hold", "console", "checkpoint", ADOPT, KEYS})  # take no index object away
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One log record: its name, its kind (snapshot, forget, hold, adopt, console, mark, sweep, checkpoint), parents,
-    body, when (Unix seconds) and by whom it was written."""
+    """One log record: its name, its kind (snapshot, forget, hold, adopt, console, keys, mark, sweep, checkpoint),
+    parents, body, when (Unix seconds) and by whom it was written; told: the snapshots it brings."""
 
     name: str
     kind: str
@@ -73,6 +42,17 @@ class Record:
     body: Mapping[str, Any]
     time: float = 0.0
     writer: Mapping[str, Any] = field(default_factory=dict)
+    told: tuple[Row, ...] = ()
+
+    @classmethod
+    def unpack(cls, name: str, packed: bytes) -> Record:
+        """From the raw bytes of its section. Raises ObjectDamaged."""
+        row = unpack_record(packed)
+        if row["seq"] != fmt.record_seq(name):
+            raise ObjectDamaged(name, "it was written under another sequence number")
+        kind, body, writer = row["kind"], row["body"], row.get("writer") or {}
+        told = tuple(rows_told(kind, body, name))
+        return cls(name, kind, tuple(row["parents"]), body, float(row.get("time", 0)), writer, told)
 
     @property
     def seq(self) -> int:
@@ -110,14 +90,19 @@ class Log:
         self._sizes: dict[str, int] = {}
         self._names: set[str] = set()
         self._read: dict[str, Record] = {}
+        self.remembered: Mapping[str, bytes] = {}  # records by name that need not be fetched: their raw bytes
+        self.raw: dict[str, bytes] = {}  # the same of those that were read and are no checkpoints
         self._covered: set[str] = set()  # not read, because a checkpoint repeats what they said
-        self.live: dict[str, Snapshot] = {}
+        self.live = Live({})
         self.keys: tuple[str, ...] = ()  # key objects that must exist
+        self.removed: dict[str, float] = {}  # key objects that were taken away; when (Unix seconds)
+        self.reserved = 0  # the greatest key epoch that somebody set about to make
         self.config: bytes = b""  # copy of the config object
-        self.forgotten: dict[str, tuple[Snapshot, float]] = {}  # those whose records were read; when (Unix seconds)
+        self._gone_live, self._gone_when = Live({}), dict[str, float]()
         self.holds: dict[str, Mapping[str, Any]] = {}  # id of a backup → the last word about its hold
         self.owner: Mapping[str, Any] = {}  # the console that adopted it last: {"slot", "console", "time"}
         self.console = ""  # name of the newest record of that kind that records or checkpoints tell of
+        self.marks = Marks()  # packs on their way out
         self.blocked = ""  # why nothing may be written
         self.damaged: list[ObjectDamaged] = []
         self.missing: set[str] = set()  # parents that no object bears the name of
@@ -143,26 +128,57 @@ class Log:
         return self._read[max(self._read)] if self._read else None
 
     @property
+    def forgotten(self) -> dict[str, tuple[Snapshot, float]]:
+        """Those whose records were read; when (Unix seconds)."""
+        return {key: (s, self._gone_when.get(key, s.time)) for key, s in self._gone_live.items()}
+
+    @property
     def gone(self) -> Collection[str]:
         """Ids of everything that was ever forgotten."""
         return self._forgotten()
 
+    def reserving(self, epoch: int) -> list[str]:
+        """Names of the records by which somebody set about to make this key epoch."""
+        read = self._read.values()
+        return sorted(record.name for record in read if record.kind == KEYS and record.body.get("epoch") == epoch)
+
     def refresh(self, anchors: Iterable[str] = ()) -> None:
         """Read what is new. Raises Tampered when an anchor, a name seen earlier, is gone."""
-        self._sizes = {info.name: info.size for info in self._store.list("log/")}
+        self._sizes = dict(self._store.list("log/"))
+        self._take_in(anchors)
+
+    def refresh_end(self) -> None:
+        """Read what is new beside and behind the newest record: enough for who is about to put the next one. What
+        came or went further down shows when all is read."""
+        at = max(self.next_seq - 1, 0) // 1000  # there are a thousand in a directory
+        while self._list_directory(f"log/{at:09d}/"):
+            at += 1
+        self._take_in(())
+
+    def _list_directory(self, prefix: str) -> bool:
+        """Whether there is anything in it."""
+        found = dict(self._store.list(prefix))
+        self._sizes = {name: size for name, size in self._sizes.items() if not name.startswith(prefix)} | found
+        return bool(found)
+
+    def _take_in(self, anchors: Iterable[str]) -> None:
+        """What was listed."""
         listed = self._sizes.keys()
-        self._names = set(filter(fmt.is_record_name, listed))
-        for anchor in (*anchors, *self._read, *self._covered):
-            if anchor not in self._names:
-                raise Tampered(
-                    f"Log record {anchor} was here before and is gone: records were deleted, or the storage was "
-                    "rolled back to an older state. Nothing is written until an operator has looked at it.",
-                    anchor,
-                )
+        self._names = (self._names & listed) | set(filter(fmt.is_record_name, listed - self._names))
+        self._must_all_be_there(anchors)
         self.damaged = [ObjectDamaged(n, "no log record bears such a name") for n in sorted(listed - self._names)]
         self._read_tail()
         self.missing = {p for record in self._read.values() for p in record.parents if p not in self._names}
         self._apply()
+
+    def _must_all_be_there(self, anchors: Iterable[str]) -> None:
+        known = (set(anchors), self._read.keys(), self._covered)
+        for anchor in sorted(gone for names in known for gone in names - self._names):
+            raise Tampered(
+                f"Log record {anchor} was here before and is gone: records were deleted, or the storage was "
+                "rolled back to an older state. Nothing is written until an operator has looked at it.",
+                anchor,
+            )
 
     def snapshot(self, prefix: str) -> Snapshot:
         """The live snapshot with this id or unique beginning of an id; 'latest' is the newest."""
@@ -186,6 +202,12 @@ class Log:
                 " read it. To write here again, adopt it once more and take it over."
             )
 
+    def must_take(self) -> None:
+        """Raise Tampered or TakenOver unless a record may be appended."""
+        if self.blocked:
+            raise Tampered(self.blocked)
+        self.must_be_ours()
+
     def append(self, kind: str, body: Mapping[str, Any]) -> Record:
         """Put one record behind all leaves there are now; returns once it is durable."""
         self.refresh()
@@ -196,9 +218,10 @@ class Log:
             raise Tampered(self.blocked)
         if kind != ADOPT:
             self.must_be_ours()
-        record, data = self._sealed(kind, body, self._next_seq(), self.leaves)
+        record, data = self._sealed(kind, body, self.next_seq, self.leaves)
         self._store.put(record.name, data)
         self._names.add(record.name)
+        self._sizes[record.name] = len(data)
         self._read[record.name] = record
         self._apply()
         return record
@@ -208,23 +231,47 @@ class Log:
         now = time.time()
         row = {"kind": kind, "seq": seq, "parents": parents, "time": now, "writer": self._writer, "body": dict(body)}
         envelope = self._sealer.new(ObjectType.RECORD)
-        envelope.add(SectionKind.RECORD, msgpack.packb(row), METADATA)
+        packed = msgpack.packb(row)
+        envelope.add(SectionKind.RECORD, packed, METADATA)
         data = envelope.finish({}, METADATA)
-        name = fmt.record_name(seq, fmt.sha256(data))
-        return Record(name, kind, tuple(parents), dict(body), now, self._writer), data
+        return self._unpacked(fmt.record_name(seq, fmt.sha256(data)), packed), data
 
-    def _next_seq(self) -> int:
-        """Behind every record that proved to be one: a name alone, which anybody may have put, counts for nothing."""
-        return max(map(fmt.record_seq, self._read.keys() | self._covered), default=-1) + 1
+    def _unpacked(self, name: str, packed: bytes) -> Record:
+        record = Record.unpack(name, packed)
+        if record.kind != "checkpoint":
+            self.raw[name] = packed
+        return record
 
-    def append_snapshot(self, snapshot: Snapshot) -> Snapshot:
-        """Commit a snapshot, unless a record of the same id is there already (an earlier attempt got through)."""
-        self.refresh()
+    @property
+    def next_seq(self) -> int:
+        """Of the record to come: behind every record that proved to be one. A name alone, which anybody may have put,
+        counts for nothing."""
+        return fmt.record_seq(max(self._read)) + 1 if self._read else 0  # what is covered stands before a checkpoint
+
+    def append_snapshot(self, snapshot: Snapshot, judge: Callable[[], None] = lambda: None) -> Snapshot:
+        """Commit a snapshot, unless a record of the same id is there already (an earlier attempt got through).
+
+        judge is called when the log has just been read, and raises to keep the record from being put.
+        """
+        self.refresh_end()
         if snapshot.id in self._forgotten():
             raise EngineError(f"Snapshot {snapshot.id} was forgotten; what is forgotten never comes back.")
         if snapshot.id not in self.live:
+            judge()
             self._put("snapshot", snapshot.pack())
         return self.live[snapshot.id]
+
+    def index_told_since(self, seq: int, covered: Mapping[str, list[Any]]) -> list[str] | None:
+        """Names of the index objects that the snapshots from this number on wrote. None when the log does not tell all:
+        what stands below it is not what covers() told then, a checkpoint took the place of records, or space was
+        given back."""
+        begin = _first(seq)
+        new = [record for name, record in self._read.items() if name > begin]
+        if len(new) != sum(name > begin for name in self._names) or covers(self._names, seq) != covered:
+            return None
+        if any(record.kind not in HARMLESS for record in new):
+            return None
+        return [name for record in new if record.kind == "snapshot" for name in record.body["index"]]
 
     def checkpoint_due(self) -> bool:
         """Whether opening has to read more records behind the newest checkpoint than it should."""
@@ -240,12 +287,15 @@ class Log:
         body = {
             "config": config or self.config,
             "keys": list(keys) or list(self.keys),
+            "removed": dict(self.removed),
+            "epoch": self.reserved,
             "live": [{**s.pack(), "record": s.record} for s in self.live.values()],
             "forgotten": sorted(self._forgotten()),
             "holds": self.holds,
             "owner": dict(self.owner),
             "console": self.console,
-            "covers": covers(self._names, self._next_seq()),
+            "marks": self.marks.pack(),
+            "covers": covers(self._names, self.next_seq),
         }
         return self._put("checkpoint", body)
 
@@ -255,11 +305,7 @@ class Log:
         if not fmt.name_matches(name, data):
             raise ObjectDamaged(name, "its SHA-256 is not its name")
         opened = Opened(self._sealer, name, data, (ObjectType.RECORD,))
-        row = msgpack.unpackb(opened.section(opened.sections[0]), strict_map_key=False)
-        if row["seq"] != fmt.record_seq(name):
-            raise ObjectDamaged(name, "it was written under another sequence number")
-        writer = row.get("writer") or {}
-        return Record(name, row["kind"], tuple(row["parents"]), row["body"], float(row.get("time", 0)), writer)
+        return self._unpacked(name, opened.section(opened.sections[0]))
 
     def _read_tail(self) -> None:
         """Read new records from the newest down to a checkpoint that covers the rest; all when there is none."""
@@ -274,11 +320,13 @@ class Log:
             self._reading(Read(count, done, expected))
             if record and record.kind == "checkpoint" and covers(self._names, record.seq) == record.body["covers"]:
                 covered_below = record.seq  # another writer's record of the same number is not covered
-        self._covered.update(name for name in new if fmt.record_seq(name) < covered_below)
+        end = _first(covered_below)
+        self._covered.update(name for name in new if name < end)
 
     def _try_read(self, name: str) -> Record | None:
         try:
-            self._read[name] = record = self.read(name)
+            known = self.remembered.get(name)
+            self._read[name] = record = self._unpacked(name, known) if known else self.read(name)
             return record
         except ObjectDamaged as error:
             self.damaged.append(error)
@@ -288,14 +336,12 @@ class Log:
 
     def _apply(self) -> None:
         """The live set: what checkpoints and snapshot records bring, less everything that was ever forgotten."""
-        live: dict[str, Snapshot] = {}
+        rows: dict[str, Row] = {}
         consoles, when = {""}, dict[str, float]()
         for record in sorted(self._read.values(), key=lambda r: r.name):
-            if record.kind == "snapshot":
-                live[record.body["id"]] = Snapshot.unpack(record.body, record.name)
-            elif record.kind == "checkpoint":
-                live.update({row["id"]: Snapshot.unpack(row, row["record"]) for row in record.body["live"]})
-                self.config, self.keys = record.body["config"], tuple(record.body["keys"])
+            rows.update((row.id, row) for row in record.told)
+            if record.kind == "checkpoint":
+                self.config = record.body["config"]
                 consoles.add(record.body.get("console", ""))
                 self.owner = record.body.get("owner") or self.owner
             elif record.kind == "console":
@@ -305,12 +351,26 @@ class Log:
             elif record.kind == "forget":
                 when.update(dict.fromkeys(record.body.get("forget", ()), record.time))
             self.holds.update(record.body.get("holds", {}))
-            if "keys" in record.body:
-                self.keys = tuple(record.body["keys"])
+            self._apply_keys(record)
+        self.keys = tuple(name for name in self.keys if name not in self.removed)
         self.console = max(consoles)
-        gone = self._forgotten()
-        self.live = {key: s for key, s in live.items() if key not in gone}
-        self.forgotten = {key: (s, when.get(key, s.time)) for key, s in live.items() if key in gone}
+        self.marks = marks_of(self._read.values())
+        every, gone = Live(rows, self.marks.index_gone), self._forgotten()
+        self.live = every.without(gone)
+        self._gone_live, self._gone_when = every.only(gone), when
+
+    def _apply_keys(self, record: Record) -> None:
+        """What was ever listed must exist until it was taken away, and then never comes back: so that of two writers
+        at once neither undoes what the other did."""
+        removed = record.body.get("removed", {})
+        when = removed if isinstance(removed, Mapping) else dict.fromkeys(removed, record.time)
+        self.removed.update(when)
+        self.keys = tuple(dict.fromkeys((*self.keys, *record.body.get("keys", ()))))
+        self.reserved = max(self.reserved, int(record.body.get("epoch", 0)))
+
+    def concurrent_sweeps(self, record: str) -> list[str]:
+        """Sweeps and this record that did not know of each other, as far as records have been read."""
+        return concurrent_sweeps(self._read, record, self.marks.sweeps)
 
     def _forgotten(self) -> set[str]:
         bodies = [r.body for r in self._read.values()]
@@ -323,11 +383,15 @@ def covers(names: Iterable[str], before: int) -> dict[str, list[Any]]:
     A checkpoint carries it: a reader that sees the same knows without reading them that no older record was
     added late, or taken away.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        if fmt.record_seq(name) < before:
-            groups[name.rsplit("/", 1)[0]].append(name)
+    end = _first(before)
+    below = sorted(name for name in names if name < end)
+    groups = {directory: list(group) for directory, group in groupby(below, lambda name: name[: name.rindex("/")])}
     return {
-        directory: [len(group), hashlib.sha256("\n".join(sorted(group)).encode()).digest()]
-        for directory, group in sorted(groups.items())
+        directory: [len(group), hashlib.sha256("\n".join(group).encode()).digest()]
+        for directory, group in groups.items()
     }
+
+
+def _first(seq: int) -> str:
+    """What names of records with this number begin with; those of lesser numbers stand before it in order."""
+    return f"log/{seq // 1000:09d}/{seq:012d}"

@@ -10,7 +10,7 @@ import unicodedata
 
 from backups.engine.content import WHOLE, unpack_units
 from backups.engine.disk import LONGEST_PATH, printable
-from backups.engine.entry import Entry, Kind, kept_time
+from backups.engine.entry import Entry, Kind, sort_key
 from backups.engine.errors import EngineError, TargetError
 
 LONGEST_NAME = 255  # bytes, on every Linux file system
@@ -37,12 +37,14 @@ class ManifestGuard:
         self._declared = entries, size
         self._folds_case, self._folds_unicode = folds_case, folds_unicode
         self.entries = self.size = 0
-        self._last: bytes | None = None
+        self._last: bytes | None = None  # path of the entry before
+        self._sibling: tuple[bytes, bytes] | None = None  # its directory and name, unless it is a directory itself
         self._open: list[_Directory] = []
 
     def check(self, entry: Entry) -> None:
         try:
-            self._place(entry, entry.key)
+            if not self._stands_beside(entry.path):
+                self._place(entry)
             _attributes(entry)
             _content(entry)
             self._count(entry)
@@ -69,19 +71,35 @@ class ManifestGuard:
 
     # where it stands
 
-    def _place(self, entry: Entry, key: bytes) -> None:
-        if self._last is not None and key <= self._last:
-            raise _refused(entry, "it stands twice" if key == self._last else "it is out of order")
-        self._last = key
+    def _stands_beside(self, path: bytes) -> bool:
+        """Whether it is a fit name right behind another one of its directory, as most are; others are judged closely.
+
+        Then it is in order and its directory is open, because both is true of the one before.
+        """
+        parent, slash, name = path.rpartition(b"/")
+        if self._sibling is None or parent != self._sibling[0] or name <= self._sibling[1]:
+            return False
+        if self._folds_case or self._folds_unicode or bool(slash) != bool(parent):
+            return False
+        return _is_name(name) and len(path) <= LONGEST_PATH
+
+    def _place(self, entry: Entry) -> None:
+        if self._last is not None and entry.key <= sort_key(self._last):
+            raise _refused(entry, "it stands twice" if entry.path == self._last else "it is out of order")
         if entry.path:
             self._below(entry)
         elif entry.kind is not Kind.DIRECTORY:
             raise _refused(entry, "the root is no directory")
 
     def _enter(self, entry: Entry) -> None:
-        """Only what has passed whole may have entries below it."""
+        """Only what has passed whole may have entries below it, or beside it."""
+        self._last = entry.path
         if entry.kind is Kind.DIRECTORY:
             self._open.append(_Directory(entry.path))
+            self._sibling = None
+        else:
+            parent, _, name = entry.path.rpartition(b"/")
+            self._sibling = parent, name
 
     def _below(self, entry: Entry) -> None:
         """Its parent is the innermost open directory, whose own path has been judged: only the name is new."""
@@ -149,7 +167,7 @@ def _why_not(path: bytes) -> str:
 def _attributes(entry: Entry) -> None:
     e = entry
     possible = (
-        0 <= e.mode < 0o10000 and 0 <= e.uid < _NO_ID and 0 <= e.gid < _NO_ID and e.mtime_ns == kept_time(e.mtime_ns)
+        0 <= e.mode < 0o10000 and 0 <= e.uid < _NO_ID and 0 <= e.gid < _NO_ID and -_HUGE <= e.mtime_ns < 2 * _HUGE
         and 0 <= e.size < _HUGE and 0 <= e.nlink < _HUGE and 0 <= e.rdev < 2 * _HUGE and 0 <= e.flags < 2**32
         and isinstance(e.kind, Kind)
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from backups.engine.entry import ItemError
+from backups.engine.entry import ItemError, Kind
 from backups.engine.pack import VERIFY_EVERY
 
 
@@ -64,12 +64,63 @@ class Stats:
     def items(self) -> int:
         return self.files + self.directories + self.others
 
+    def keep(self, kinds: list[int], size: int) -> None:
+        """Count entries that are taken over: their kinds, and the bytes of the files among them."""
+        files, directories = kinds.count(Kind.FILE), kinds.count(Kind.DIRECTORY)
+        self.files += files
+        self.directories += directories
+        self.others += len(kinds) - files - directories
+        self.unchanged += len(kinds)
+        self.bytes += size
+
+    def pack(self) -> dict[str, Any]:
+        return {**asdict(self), "items": self.items}
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How a restore works.
+
+    workers         processes; 0 does everything in the caller's
+    preserve_owner  give files back to their owners (None: when we are root)
+    privileges      restore setuid and setgid bits, file capabilities, devices, trusted attributes
+    leave           an end before the end (error, cancel) leaves what was written, as a kill does: the same restore
+                    goes on in it. Whoever asks for this removes it when nobody will
+    """
+
+    workers: int = field(default_factory=default_workers)
+    preserve_owner: bool | None = None
+    privileges: bool = False
+    leave: bool = False
+
+
+@dataclass(slots=True)
+class Restored:
+    """Counts of a restore. Items are what they are in Stats; bytes are those that are written: of a hard-linked file
+    once, of holes none."""
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    bytes: int = 0
+    kept: int = 0  # of these bytes, those that the same restore, killed before, had written
+    failed: int = 0  # items that could not be brought back whole; none of them stands under its name
+    warnings: int = 0
+    bytes_expected: int = 0
+    items_expected: int = 0
+    current: str = ""
+
+    @property
+    def items(self) -> int:
+        return self.files + self.directories + self.others
+
     def pack(self) -> dict[str, Any]:
         return {**asdict(self), "items": self.items}
 
 
 Report = Callable[[ItemError], None]
 Progress = Callable[[Stats], None]  # called at most once a second; may raise Cancelled
+RestoreProgress = Callable[[Restored], None]  # the same
 
 
 def quiet(_: object) -> None:

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 from backups.engine import format as fmt
 from backups.engine.codec import Compressor
 from backups.engine.entry import Blob
-from backups.engine.envelope import METADATA, Envelope, EnvelopeWriter, Opened, Sealer, Section
+from backups.engine.envelope import METADATA, Ends, Envelope, EnvelopeWriter, Opened, Sealer, Section
 from backups.engine.errors import EngineError, ObjectDamaged
 from backups.engine.format import ObjectType, SectionKind
+from backups.engine.store import Data
 
 PACK_TYPES = (ObjectType.DATA_PACK, ObjectType.TREE_PACK)
 _LENGTH = struct.Struct("<I")
+TAIL = 64 << 10  # bytes read at a pack's end at once: nearly all directories fit
 VERIFY_EVERY = 8  # of the data frames, one in so many is decoded again and compared before it is acknowledged
 
 
@@ -50,11 +52,7 @@ class PackInfo(NamedTuple):
         return cls(digest, Envelope(*envelope), size, tuple(FrameInfo(Section(*f[:6]), f[6], f[7]) for f in frames))
 
 
-def _pack_lengths(blobs: list[bytes]) -> bytes:
-    return struct.pack(f"<{len(blobs)}I", *map(len, blobs))
-
-
-Put = Callable[[str, bytes], None]
+Put = Callable[[str, Data], None]
 Sealed = Callable[[PackInfo], None]
 
 
@@ -71,29 +69,52 @@ class PackWriter:
     ) -> None:
         self._sealer, self._kind, self._compressor = sealer, kind, compressor
         self._put, self._sealed, self._verify = put, sealed, max(verify, 1)
-        self._raw: list[bytes] = []
+        self._frame = memoryview(b"")  # the raw bytes of the one that is being filled; made when it is needed
+        self._used = 0
         self._ids: list[bytes] = []
-        self._raw_size = 0
+        self._lengths: list[int] = []
+        self._spare: list[bytearray] = []  # buffers of packs that are stored
         self._frames: list[FrameInfo] = []
         self._writer: EnvelopeWriter | None = None
         self._behind: _Behind | None = None
         self._count = 0
 
-    def add(self, blob_id: bytes, data: bytes) -> None:
-        """Take a blob; its bytes may be reused by the caller only after they have been copied, so pass bytes."""
-        if len(data) > fmt.FRAME_LIMIT:
-            raise EngineError(f"A blob of {len(data)} bytes could not be read again: a frame holds {fmt.FRAME_LIMIT}.")
-        if self._raw and self._raw_size + len(data) > fmt.FRAME_SIZE:
+    def add(self, blob_id: bytes, data: bytes | memoryview) -> None:
+        """Take a blob. Nothing of data is kept: the caller may use its memory again."""
+        size = len(data)
+        if size > fmt.FRAME_LIMIT:
+            raise EngineError(f"A blob of {size} bytes could not be read again: a frame holds {fmt.FRAME_LIMIT}.")
+        if self._ids and self._used + size > fmt.FRAME_SIZE:
             self._close_frame()
-        self._raw.append(data)
         self._ids.append(blob_id)
-        self._raw_size += len(data)
-        if self._raw_size >= fmt.FRAME_SIZE:
+        self._lengths.append(size)
+        if size >= fmt.FRAME_SIZE:
+            self._seal_frame(data)
+            return
+        self._put_by(data, size)
+        if self._used >= fmt.FRAME_SIZE:
             self._close_frame()
+
+    def _put_by(self, data: bytes | memoryview, size: int) -> None:
+        if not self._frame:
+            self._frame = memoryview(bytearray(fmt.FRAME_SIZE))
+        self._frame[self._used : self._used + size] = data
+        self._used += size
+
+    def carry(self, frame: FrameInfo, packed: bytes) -> None:
+        """Take a frame of another pack as its codec left it: sealed anew, not compressed anew."""
+        writer = self._writer = self._writer or self._new_writer()
+        old = frame.section
+        section = writer.add_packed(old.kind, old.codec, packed, old.raw)
+        if self._sealer.open_packed(writer.envelope, section, writer.last_stored(), "a new pack") != packed:
+            raise EngineError("A frame did not open to what was sealed: this machine's memory or CPU is at fault.")
+        self._frames.append(FrameInfo(section, frame.ids, frame.lengths))
+        if writer.size >= fmt.PACK_SIZE:
+            self._close_pack()
 
     def flush(self) -> None:
         """Everything added so far is durable and reported when this returns."""
-        if self._raw:
+        if self._ids:
             self._close_frame()
         if self._frames:
             self._close_pack()
@@ -102,21 +123,28 @@ class PackWriter:
     close = flush
 
     def _close_frame(self) -> None:
-        writer = self._writer = self._writer or self._sealer.new(self._kind)
-        raw = self._raw[0] if len(self._raw) == 1 else b"".join(self._raw)
+        self._seal_frame(self._frame[: self._used])
+        self._used = 0
+
+    def _seal_frame(self, raw: bytes | memoryview) -> None:
+        writer = self._writer = self._writer or self._new_writer()
         section = writer.add(SectionKind.FRAME, raw, self._compressor)
         self._count += 1
         if self._count % self._verify == 0:
             self._prove(writer, section, raw)
-        self._frames.append(FrameInfo(section, b"".join(self._ids), _pack_lengths(self._raw)))
-        self._raw, self._ids, self._raw_size = [], [], 0
+        lengths = struct.pack(f"<{len(self._lengths)}I", *self._lengths)
+        self._frames.append(FrameInfo(section, b"".join(self._ids), lengths))
+        self._ids, self._lengths = [], []
         if writer.size >= fmt.PACK_SIZE:
             self._close_pack()
 
-    def _prove(self, writer: EnvelopeWriter, section: Section, raw: bytes) -> None:
+    def _new_writer(self) -> EnvelopeWriter:
+        return self._sealer.new(self._kind, self._spare.pop() if self._spare else None)
+
+    def _prove(self, writer: EnvelopeWriter, section: Section, raw: bytes | memoryview) -> None:
         """Guards against faults of compressor, cipher and memory: what was sealed opens to what went in."""
         again = self._sealer.open_section(writer.envelope, section, writer.last_stored(), "a new pack")
-        if again != raw:
+        if again != bytes(raw):  # a view would be compared byte by byte, in Python objects
             raise EngineError("A frame did not decode to what was encoded: this machine's memory or CPU is at fault.")
 
     def _close_pack(self) -> None:
@@ -131,7 +159,9 @@ class PackWriter:
         """Wait for the pack that is being written behind this one, and report it."""
         behind, self._behind = self._behind, None
         if behind:
-            self._sealed(behind.result())
+            info = behind.result()
+            self._spare.append(behind.buffer)
+            self._sealed(info)
 
 
 class _Behind:
@@ -139,6 +169,7 @@ class _Behind:
 
     def __init__(self, put: Put, writer: EnvelopeWriter, body: dict[str, Any], frames: tuple[FrameInfo, ...]) -> None:
         self._put, self._writer, self._body, self._frames = put, writer, body, frames
+        self.buffer = writer.buffer
         self._info: PackInfo | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="pack-writer", daemon=True)
@@ -146,7 +177,7 @@ class _Behind:
 
     def _run(self) -> None:
         try:
-            data = self._writer.finish(self._body, METADATA)
+            data = self._writer.seal(self._body, METADATA)
             digest = fmt.sha256(data)
             self._put(fmt.pack_name(digest), data)
             self._info = PackInfo(digest, self._writer.envelope, len(data), self._frames)
@@ -161,13 +192,32 @@ class _Behind:
         return self._info
 
 
-def read_pack(sealer: Sealer, name: str, data: bytes) -> tuple[PackInfo, Opened]:
-    """A pack's own word about itself, proved against its directory. Raises ObjectDamaged."""
+def read_pack(sealer: Sealer, name: str, data: bytes, digest: bytes | None = None) -> tuple[PackInfo, Opened]:
+    """A pack's own word about itself, proved against its directory. Raises ObjectDamaged.
+
+    digest  its SHA-256, where the caller has computed it already
+    """
     opened = Opened(sealer, name, data, PACK_TYPES)
-    blobs = opened.directory.get("blobs")
-    if blobs is None or len(blobs) != len(opened.sections):
-        raise ObjectDamaged(name, "its directory does not describe its frames")
-    frames = tuple(
-        FrameInfo(section, ids, lengths) for section, (ids, lengths) in zip(opened.sections, blobs, strict=True)
-    )
-    return PackInfo(fmt.sha256(data), opened.envelope, len(data), frames), opened
+    return PackInfo(digest or fmt.sha256(data), opened.envelope, len(data), _frames(opened)), opened
+
+
+def read_ends(sealer: Sealer, digest: bytes, size: int, get: Callable[[str, int, int], bytes]) -> PackInfo:
+    """A pack's own word about itself, read from its two ends; get(name, start, length) reads.
+
+    Believed no further than an index object is: each frame proves itself when it is read. Raises what `Ends` raises.
+    """
+    name, start = fmt.pack_name(digest), max(0, size - TAIL)
+    tail = get(name, start, size - start)
+
+    def read(at: int, length: int) -> bytes:
+        return tail[at - start : at - start + length] if at >= start else get(name, at, length)
+
+    ends = Ends(sealer, name, size, read, PACK_TYPES)
+    return PackInfo(digest, ends.envelope, size, _frames(ends))
+
+
+def _frames(ends: Ends) -> tuple[FrameInfo, ...]:
+    blobs = ends.directory.get("blobs")
+    if blobs is None or len(blobs) != len(ends.sections):
+        raise ObjectDamaged(ends.name, "its directory does not describe its frames")
+    return tuple(FrameInfo(section, ids, lengths) for section, (ids, lengths) in zip(ends.sections, blobs, strict=True))

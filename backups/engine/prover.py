@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from backups.engine import format as fmt
+from backups.engine.envelope import Opened
 from backups.engine.errors import NewerFormat, ObjectDamaged, ObjectMissing, WrongSecret
-from backups.engine.pack import read_pack
+from backups.engine.pack import FrameInfo, read_pack
 from backups.engine.repository import Repository
-from backups.engine.workers import Task
+from backups.engine.workers import Task, keep_memory
 
 
 class PackProver:
@@ -17,6 +18,7 @@ class PackProver:
     def __init__(self, repository: Repository, *, forked: bool) -> None:
         if forked:
             repository.forked()
+            keep_memory()
         self._repository = repository
 
     def do(self, task: Task) -> dict[str, Any]:
@@ -24,10 +26,11 @@ class PackProver:
         name, intact = fmt.pack_name(digest), False
         try:
             data = self._repository.store.get(name)
-            intact = fmt.sha256(data) == digest
+            found = fmt.sha256(data)
+            intact = found == digest
             if level < 3:
                 return {"damage": "" if intact else "its SHA-256 is not its name", "blobs": []}
-            blobs = self._bad_blobs(name, data)
+            blobs = self._bad_blobs(name, data, found)
             return {"damage": "" if intact or blobs else "its SHA-256 is not its name", "blobs": blobs}
         except ObjectMissing:
             return {"damage": "it is missing", "blobs": []}
@@ -36,21 +39,25 @@ class PackProver:
         except (NewerFormat, WrongSecret) as error:  # what a damaged header says of format and epoch
             return {"damage": str(error) if intact else "its SHA-256 is not its name", "blobs": []}
 
-    def _bad_blobs(self, name: str, data: bytes) -> list[bytes]:
-        info, opened = read_pack(self._repository.sealer, name, data)
-        bad: list[bytes] = []
-        for frame in info.frames:
-            try:
-                raw = memoryview(opened.section(frame.section))
-            except ObjectDamaged:
-                bad += [blob.id for blob in frame.blobs()]
-                continue
-            at = 0
-            for blob in frame.blobs():
-                if self._repository.id_of(raw[at : at + blob.length]) != blob.id:
-                    bad.append(blob.id)
-                at += blob.length
+    def _bad_blobs(self, name: str, data: bytes, digest: bytes) -> list[bytes]:
+        info, opened = read_pack(self._repository.sealer, name, data, digest)
+        return [blob for frame in info.frames for blob in self._bad_in_frame(opened, frame)]
+
+    def _bad_in_frame(self, opened: Opened, frame: FrameInfo) -> list[bytes]:
+        """The ids of the blobs in a frame that are not what their ids say; all of them where it does not open."""
+        try:
+            raw = memoryview(opened.section(frame.section))
+        except ObjectDamaged:
+            return [blob.id for blob in frame.blobs()]
+        bad, at, id_of = [], 0, self._repository.id_of
+        for blob_id, length in frame.blobs():
+            if id_of(raw[at : at + length]) != blob_id:
+                bad.append(blob_id)
+            at += length
         return bad
 
     def finish(self) -> None:
         """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is kept open."""

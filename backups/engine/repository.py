@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +30,14 @@ from backups.engine.errors import (
     ObjectMissing,
     RepositoryExists,
     Tampered,
+    UnknownEpoch,
+    WrongSecret,
 )
-from backups.engine.index import BlobIndex, Location
-from backups.engine.keys import RINGS, KeyObjects, KeyRing, Secret, add_slot, write_keys
-from backups.engine.log import ADOPT, Log, Read, Snapshot
+from backups.engine.index import BlobIndex, Location, PackFacts
+from backups.engine.keyobjects import KeyObjects
+from backups.engine.keys import RINGS, KeyRing, Secret, origin_of, write_keys
+from backups.engine.log import Log, Read, Snapshot
+from backups.engine.recall import recalled, remember
 from backups.engine.store import ObjectStore, Place
 
 LEFTOVERS = 64  # objects a killed create() can leave: key slots, ring, first record
@@ -86,20 +89,23 @@ class Repository:
         store: ObjectStore,
         config: Config,
         ring: KeyRing,
+        secret: Secret,
         cache: Path | None,
         console: str,
         slot: str = "",
         reading: Callable[[Read], None] = lambda _read: None,
     ) -> None:
-        """slot: name of the key slot, where it is a console's own."""
-        self.store, self.config, self.ring = store, config, ring
-        self.sealer = Sealer(config.id, ring)
+        """secret: what opened it, kept to follow a change of keys; slot: the key slot, where it is a console's own."""
+        self.store, self.config, self.secret = store, config, secret
+        self.sealer = Sealer(config.id, ring, self._reloaded_ring)
         self.cache = cache / config.id.hex() if cache else None
-        self.console, self.slot = console, slot
+        self.console, self.slot, self.keys_unfinished = console, slot, False
         writer = {"console": console, "host": socket.gethostname(), **({"slot": slot} if slot else {})}
         self.log = Log(store, self.sealer, writer, reading)
         self.index = BlobIndex(self.cache)
+        self._recalls = False  # the newest records are kept in the cache
         self._synced = False
+        self._unmoved = False  # the index was read again because something was missing, and told nothing new
         self._frames: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -124,7 +130,8 @@ class Repository:
         config = Config(os.urandom(16), fmt.FORMAT, now, (fmt.CHUNK_MIN, fmt.CHUNK_AVERAGE, fmt.CHUNK_MAX))
         ring = KeyRing.generate()
         names = write_keys(store, config.id, ring, secrets)
-        repository = cls(store, config, ring, cache, console, _own(secrets[0][0], names[RINGS]))
+        first = secrets[0][0]
+        repository = cls(store, config, ring, first, cache, console, _own(first, names[RINGS]))
         repository.log.append_checkpoint(config=config.encode(), keys=names)
         store.put("config", config.encode())  # last: a place without it holds no repository yet
         repository.remember_leaves()
@@ -140,9 +147,11 @@ class Repository:
         anchors: Iterable[str] = (),
         console: str = "command line",
         reading: Callable[[Read], None] = lambda _read: None,
+        recall: bool = False,
     ) -> Repository:
         """Open with one secret. anchors are log leaves known from before (our database, a sibling); reading hears how
-        far the log is read.
+        far the log is read. recall: records that were read by this host before are taken from the cache, damaged in the
+        store or not; for who adds to the repository, not for who judges it.
 
         The config object is believed no further than to find the keys: its sealed copy in the log counts. Where it
         is damaged or gone the key objects tell the repository's id, and check() names the damage.
@@ -157,26 +166,46 @@ class Repository:
             raise doubt
         config = replace(config, id=objects.repository_id)
         ring = objects.unlock(secret)
-        repository = cls(store, config, ring, cache, console, _own(secret, objects.opened), reading)
-        repository.log.refresh({*anchors, *repository._remembered_leaves()})
+        slot = origin_of(objects.opened, objects.slots[objects.opened])
+        repository = cls(store, config, ring, secret, cache, console, _own(secret, slot), reading)
+        if recall and repository.cache:
+            repository._recalls = True
+            repository.log.remembered = recalled(repository.cache / "records", repository.sealer)
+        try:
+            repository.log.refresh({*anchors, *repository._remembered_leaves()})
+        except UnknownEpoch as behind:
+            raise objects.explained(behind) from None
+        repository.keys_unfinished = objects.unfinished(repository.log.keys, repository.log.removed)
+        if objects.opened in repository.log.removed:
+            repository.key_objects().unlock(secret)  # raises, unless another slot opens with it
         repository._take_config_from_log(doubt)
         repository.remember_leaves()
         return repository
 
-    def adopt(self, known: Secret, own: Secret, label: str) -> None:
-        """Make it this console's: a key slot for its own keyfile beside that of the known secret, and a record that
-        says so. From then on no other console writes here. Repeated it changes nothing."""
-        name = add_slot(self.store, self.config.id, known, own, label)
-        if self.log.owner.get("slot") == name and name in self.log.keys:
-            return
-        keys = [*self.log.keys, *([] if name in self.log.keys else [name])]
-        told = {"slot": name, "console": self.console, "time": time.time()}
-        self.log.append(ADOPT, {**told, "keys": keys})
-        self.remember_leaves()
+    @property
+    def ring(self) -> KeyRing:
+        """The keys; of an opened repository they may become newer ones."""
+        return self.sealer.ring
+
+    def take_ring(self, ring: KeyRing) -> None:
+        """Seal with these keys from now on."""
+        self.sealer.ring = ring
+
+    def key_objects(self) -> KeyObjects:
+        """The objects under keys/ as they are now, without those that the log says were taken away."""
+        return KeyObjects(self.store, self.config.id, self.log.removed)
+
+    def _reloaded_ring(self) -> KeyRing:
+        """Somebody has made a new key epoch since this repository was opened; the same ring, where nothing is new."""
+        try:
+            return self.key_objects().unlock(self.secret)
+        except (WrongSecret, ObjectDamaged):
+            return self.ring
 
     def forked(self) -> None:
         """To be called first in a child process: connections must not be shared with the parent."""
         self.store = self.store.fresh()
+        self.index.moved(self.store)
         self._lock = threading.Lock()
 
     # blobs
@@ -207,20 +236,52 @@ class Repository:
 
     def index_changed(self) -> None:
         """Index objects were added or removed: whoever asks next reads them."""
-        self._synced = False
+        self._synced = self._unmoved = False
 
-    def absent_packs(self) -> frozenset[bytes]:
-        """SHA-256 of the packs that the index knows and the store does not hold, or holds in another size."""
-        stored = {info.name.rpartition("/")[2]: info.size for info in self.store.list("packs/")}
-        return frozenset(
-            pack.digest for pack in self.sync_index().packs() if stored.get(pack.digest.hex()) != pack.size
-        )
+    def outdated_packs(self) -> list[PackFacts]:
+        """Those under an older master key than the one in use: who has that key, and the storage, reads them. Until
+        compaction writes what they hold anew, new keys protect new data only."""
+        newest, oldest = self.ring.epoch, min(self.ring.masters)
+        packs = self.sync_index().packs() if oldest < newest else ()  # no need to read a whole index for nothing
+        return [pack for pack in packs if pack.envelope.epoch < newest]
+
+    def learn_index(self, names: Collection[str], least: int) -> bool:
+        """Read these index objects beside those that the cache knows, instead of asking which ones there are. False
+        when it knows fewer than it should (least), or one cannot be read: then sync_index() has to."""
+        self._synced = self.index.learn(self.store, self.sealer, names) >= least and not self.index.damaged
+        return self._synced
+
+    def stored_packs(self, begin: str = "") -> dict[bytes, int]:
+        """SHA-256 and size of the packs that the store holds, whether an index object names them or not; begin: of
+        their names, below packs/."""
+        found: dict[bytes, int] = {}
+        for name, size in self.store.list(f"packs/{begin}"):
+            with contextlib.suppress(ValueError):  # what bears no pack's name is none
+                found[bytes.fromhex(name.rpartition("/")[2])] = size
+        return found
 
     def load_blob(self, blob_id: bytes) -> bytes:
         """A blob's bytes, proved against its id. Raises BlobMissing, ObjectMissing, ObjectDamaged.
 
-        One that is stored several times is lost only when every copy is.
+        One that is stored several times is lost only when every copy is. Where a pack is gone the index is read once
+        more: what lay in it may have been moved.
         """
+        try:
+            return self._load_blob(blob_id)
+        except (BlobMissing, ObjectMissing):
+            if not self._index_moved():
+                raise
+            return self._load_blob(blob_id)
+
+    def _index_moved(self) -> bool:
+        """Read the index again; has it changed? Where it has not, nobody looks again: what is missing is lost."""
+        if self._unmoved:
+            return False
+        before = self.index.objects
+        self._unmoved = self.reload_index().objects == before
+        return not self._unmoved
+
+    def _load_blob(self, blob_id: bytes) -> bytes:
         failed: EngineError = BlobMissing(blob_id)
         for location in self.sync_index().find_all(blob_id):
             try:
@@ -257,7 +318,7 @@ class Repository:
                 self._frames.popitem(last=False)
         return raw
 
-    def open_frame(self, location: Location, stored: bytes) -> bytes:
+    def open_frame(self, location: Location, stored: bytes | memoryview) -> bytes:
         """Decrypt and decompress a frame whose stored bytes are at hand."""
         if location.section.raw > fmt.FRAME_LIMIT:
             raise ObjectDamaged(fmt.pack_name(location.pack), "a frame announces more than any frame may hold")
@@ -289,6 +350,9 @@ class Repository:
             temporary.touch(0o600)
             temporary.write_text(f"{text}\n{fmt.sha256(text.encode()).hex()}")
             temporary.rename(self.cache / "leaves")
+        if self._recalls and self.log.raw.keys() != self.log.remembered.keys():
+            self.log.remembered = dict(self.log.raw)
+            remember(self.cache / "records", self.sealer, self.log.remembered)
 
     def _remembered_leaves(self) -> Collection[str]:
         if self.cache is None:

@@ -19,24 +19,31 @@ class RunIndex:
     """Collects the packs of a run and writes an index object after every few of them.
 
     What an index object names is found by a later run: it is the point from which a killed run resumes.
+
+    packers  how many fill packs at once. One pack of each may be stored before we hear of it, so as many fewer are
+             waited for: a kill costs at most PACKS_PER_INDEX packs, with more than three workers a few more
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, packers: int = 1) -> None:
         self._repository = repository
+        self._enough = max(fmt.PACKS_PER_INDEX - packers, fmt.PACKS_PER_INDEX // 2)
         self._pending: list[PackInfo] = []
         self._blobs = 0
         self.names: list[str] = []
         self.tree_packs: list[bytes] = []
         self.stored = 0  # bytes of all packs
+        self.blobs = 0  # of all packs, those stored twice too
 
     def add(self, pack: PackInfo) -> None:
         """A pack that is durable."""
         self._pending.append(pack)
-        self._blobs += sum(len(frame.lengths) // 4 for frame in pack.frames)
+        blobs = sum(len(frame.lengths) // 4 for frame in pack.frames)
+        self._blobs += blobs
+        self.blobs += blobs
         self.stored += pack.size
         if pack.envelope.type == ObjectType.TREE_PACK:
             self.tree_packs.append(pack.digest)
-        if len(self._pending) >= fmt.PACKS_PER_INDEX or self._blobs >= BLOBS_PER_INDEX:
+        if len(self._pending) >= self._enough or self._blobs >= BLOBS_PER_INDEX:
             self.write()
 
     def write(self) -> None:

@@ -32,6 +32,7 @@ PSEUDO = frozenset(
 )  # fmt: skip
 PROC = "It is on a proc file system, which shows processes and the secrets they were given, and holds no data."
 
+_FORMAT = 0o170000  # the bits of a mode that S_IFMT() gives
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFDIR: Kind.DIRECTORY,
@@ -212,7 +213,7 @@ class _Walk:
             self._tell(frame.path, f"It cannot be read to its end: {reason(error)}.", "error")
             frame.names.clear()
             return
-        names, plan, excludes, reserved = frame.names, frame.plan, self._scope.excludes, self._scope.reserved
+        names, device, choosy = frame.names, frame.device, self._is_choosy(frame)
         prefix = frame.path + b"/" if frame.path else b""
         while names:
             name = names.pop()
@@ -222,25 +223,43 @@ class _Walk:
             except OSError as error:
                 self._lost(path, error)
                 continue
-            kind = _KINDS.get(stat.S_IFMT(st.st_mode))
-            below = plan.below.get(name) if plan else None
-            wanted = below.root if below else False
-            if not wanted:
-                wanted = frame.whole and not (excludes and excludes.match(path, kind is Kind.DIRECTORY))
-                if not wanted and below is None:
+            kind = _KINDS.get(st.st_mode & _FORMAT)
+            below, wanted = None, True
+            if choosy or st.st_dev != device:
+                below = frame.plan.below.get(name) if frame.plan else None
+                whole = self._choice(frame, path, st, kind, below)
+                if whole is None:
                     continue
-            if reserved and reserved.holds(path, st):
-                self._tell(path, f"It is left out. {reserved.why}", "warning")
-                continue
-            if st.st_dev in self._proc and (below or kind is not Kind.DIRECTORY):  # a mount nobody named stays, empty
-                self._tell(path, f"It is left out. {PROC}", "warning")
-                continue
+                wanted = whole
             entry = self._entry_of(path, st, kind)
             if entry is not None:
                 yield entry
             if kind is Kind.DIRECTORY:
                 self._descend(frame, path, st.st_dev, below, wanted)
                 return  # also when there was nothing to go into: fd may have been closed to make room
+
+    def _is_choosy(self, frame: _Frame) -> bool:
+        """Whether each name must be judged; else whatever is on the directory's own device is wanted."""
+        ruled = bool(self._scope.excludes) or bool(self._scope.reserved)
+        return ruled or frame.plan is not None or not frame.whole or frame.device in self._proc
+
+    def _choice(
+        self, frame: _Frame, path: bytes, st: os.stat_result, kind: Kind | None, below: _Plan | None
+    ) -> bool | None:
+        """Whether all of it is wanted, or only what leads to a root; None: nothing."""
+        excludes, reserved = self._scope.excludes, self._scope.reserved
+        wanted = below.root if below else False
+        if not wanted:
+            wanted = frame.whole and not (excludes and excludes.match(path, kind is Kind.DIRECTORY))
+            if not wanted and below is None:
+                return None
+        if reserved and reserved.holds(path, st):
+            self._tell(path, f"It is left out. {reserved.why}", "warning")
+            return None
+        if st.st_dev in self._proc and (below or kind is not Kind.DIRECTORY):  # a mount nobody named stays, empty
+            self._tell(path, f"It is left out. {PROC}", "warning")
+            return None
+        return wanted
 
     def _descend(self, frame: _Frame, path: bytes, device: int, below: _Plan | None, whole: bool) -> None:
         """Put the directory's frame on top, unless nothing in it is wanted."""
@@ -296,9 +315,9 @@ class _Walk:
         return entry
 
     def _entry(self, path: bytes, st: os.stat_result, kind: Kind) -> Entry:
-        owners, ctime = self._owners, st.st_ctime_ns
+        owners, ctime, uid, gid = self._owners, st.st_ctime_ns, st.st_uid, st.st_gid
         entry = Entry(
-            path, kind, st.st_mode & 0o7777, st.st_uid, st.st_gid, owners.user(st.st_uid), owners.group(st.st_gid),
+            path, kind, st.st_mode & 0o7777, uid, gid, owners.users[uid], owners.groups[gid],
             st.st_mtime_ns, ctime, st.st_dev, st.st_ino, st.st_nlink, st.st_size if kind is Kind.FILE else 0,
         )  # fmt: skip
         if ctime >= self._racy_from:

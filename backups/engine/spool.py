@@ -10,7 +10,7 @@ _IN_MEMORY = 4 << 20  # bytes
 
 
 class Spool:
-    """Appended in one order, read in the reverse one. Costs 8 bytes of memory a record beyond the first 4 MiB."""
+    """Appended first, then read in the same order or the reverse. Costs 8 bytes a record beyond the first 4 MiB."""
 
     def __init__(self, directory: int) -> None:
         """directory: an open handle on where the file goes; it must stay open."""
@@ -26,6 +26,11 @@ class Spool:
             start, end = self._ends[number - 1], self._ends[number]
             self._file.seek(start)
             yield self._file.read(end - start)
+
+    def forwards(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        for number in range(1, len(self._ends)):
+            yield self._file.read(self._ends[number] - self._ends[number - 1])
 
     def close(self) -> None:
         self._file.close()

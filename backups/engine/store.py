@@ -1,4 +1,4 @@
-"""The narrow port to a place that keeps objects: six verbs and their promises."""
+"""The narrow port to a place that keeps objects: seven verbs and their promises."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from backups.engine.errors import EngineError, ObjectDamaged, ObjectExists
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*)*\Z")
 _PREFIX = re.compile(r"[a-z0-9/-]*\Z")
 _PROMISE = re.compile(r"(?:[0-9]{12}-([0-9a-f]{32})|([0-9a-f]{64}))\Z")
+
+
+Data = bytes | memoryview
 
 
 class ObjectInfo(NamedTuple):
@@ -41,17 +44,21 @@ class ObjectStore(Protocol):
     put     is atomic and durable: readers see all of it or none, and it has survived when put returns.
             Putting the same name again is harmless. A name that promises its content (promised_digest) is
             healed when what is kept under it is damaged; any other name with other content: ObjectExists.
+            The data may be a view of memory that its owner uses again once put has returned: it is copied if kept.
     get     returns exactly the asked bytes, or raises ObjectMissing, ObjectDamaged (the object ends before
             the asked range does) or StoreUnavailable; never short.
     stat    raises ObjectMissing.
     list    yields every finished object whose name starts with the prefix, in name order; unfinished
             uploads are invisible.
     delete  of a missing object is not an error.
+    set_aside  keeps an object's bytes under a second name as well, whatever they are and also where they cannot be
+            read; the first name keeps them too. It is durable when it returns. A second name that is taken stays as it
+            is. ObjectMissing when there is nothing to keep.
 
     A name is never also the folder of another name: beside "a" there is no "a/b".
     """
 
-    def put(self, name: str, data: bytes) -> None: ...
+    def put(self, name: str, data: Data) -> None: ...
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes: ...
 
@@ -60,6 +67,8 @@ class ObjectStore(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]: ...
 
     def delete(self, name: str) -> None: ...
+
+    def set_aside(self, name: str, aside: str) -> None: ...
 
     def capabilities(self) -> Capabilities: ...
 
@@ -107,7 +116,7 @@ def promised_digest(name: str) -> str | None:
     return (found[1] or found[2]) if found else None
 
 
-def refuse_overwrite(name: str, data: bytes, where: str) -> None:
+def refuse_overwrite(name: str, data: Data, where: str) -> None:
     """Other bytes than data are kept under the name: raise, unless the name promises data.
 
     Then what is kept is damaged, and is to be replaced. Raises ObjectDamaged when data itself breaks the

@@ -1,9 +1,10 @@
 """The place a restore goes to: is it fit, and how does it become the finished tree in one step.
 
-Everything is written into a stage, a directory of ours that only we may enter, named .aihub-restore-<target>-<random>.
+Everything is written into a stage, a directory of ours that only we may enter, named .aihub-restore-<target>-<what>.
 A target that does not exist gets its stage beside it and appears by one rename. A target that exists, empty (a mount
 point often), gets its stage inside and takes over the stage's entries one by one. Whatever ends a restore early, no
-name of the target ever shows a half-written file, and the next restore removes the stage that was left.
+name of the target ever shows a half-written file. The stage that was left is its journal: the same restore continues
+in it and writes only what cannot be proved to be there, every other one removes it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from backups.engine import kernel
-from backups.engine.disk import DiskTree, printable, reason
+from backups.engine import kernel, remains
+from backups.engine.disk import printable, reason
 from backups.engine.errors import TargetError
 
 PREFIX = b".aihub-restore-"
@@ -73,7 +74,10 @@ class TargetFacts(NamedTuple):
 
 
 def probe_target(target: bytes) -> TargetFacts:
-    """The facts of a target that is empty or does not exist; TargetError with the cure when it cannot be one."""
+    """The facts of a target that is empty or does not exist; TargetError with the cure when it cannot be one.
+
+    What a killed restore has left there counts as free: it will be removed, or is a part of what is to come.
+    """
     place = _resolved(target)
     while not os.path.lexists(place):
         place = os.path.dirname(place)
@@ -82,7 +86,10 @@ def probe_target(target: bytes) -> TargetFacts:
     except OSError as error:
         raise refusal(place, error) from None
     try:
-        return _facts(fd, place)
+        size, count = remains.measured(fd, PREFIX if place == _resolved(target) else PREFIX + _label(_resolved(target)))
+        facts = _facts(fd, place)
+        inodes = None if facts.free_inodes is None else facts.free_inodes + count
+        return facts._replace(free_bytes=facts.free_bytes + size, free_inodes=inodes)
     except OSError as error:
         raise refusal(place, error) from None
     finally:
@@ -127,20 +134,25 @@ def _amount(size: int) -> str:
 class Stage:
     """The directory that is being filled. fd is open for reading and locked: a second restore sees that we live.
 
+    what       identifies the restore: one that is exactly the same continues in the stage of one that was killed
+    continued  whether it does: then the stage holds directories, and files that may be whole or not
     Raises TargetError when the target cannot be one, or another restore is filling it.
     """
 
-    def __init__(self, target: bytes) -> None:
+    def __init__(self, target: bytes, what: bytes = b"") -> None:
         self.target = _resolved(target)
+        self.continued = False
         self._made: list[bytes] = []  # directories above the target that did not exist
         try:
             self._inside = os.path.lexists(self.target)
             self._parent = _open_empty(self.target) if self._inside else self._open_parent()
-            label = hashlib.blake2b(self.target, digest_size=4).hexdigest().encode()
-            _sweep(self._parent, PREFIX if self._inside else PREFIX + label, self.target)
-            self.name = PREFIX + label + b"-" + secrets.token_hex(4).encode()
-            os.mkdir(self.name, 0o700, dir_fd=self._parent)
+            label = _label(self.target)
+            self.name = PREFIX + label + b"-" + (what[:8].hex() or secrets.token_hex(8)).encode()
+            remains.sweep(self._parent, PREFIX if self._inside else PREFIX + label, self.target, self.name)
+            self._begin()
             self.fd = self._enter()
+            if self.continued:
+                remains.trim(self.fd)
         except OSError as error:
             self._unmake()
             raise refusal(self.target, error) from None
@@ -160,6 +172,13 @@ class Stage:
             raise _no_directory(missing)
         os.makedirs(parent, exist_ok=True)
         return _open_directory(parent)
+
+    def _begin(self) -> None:
+        """Make the stage, or find it."""
+        try:
+            os.mkdir(self.name, 0o700, dir_fd=self._parent)
+        except FileExistsError:
+            self.continued = True
 
     def _enter(self) -> int:
         fd = os.open(self.name, _OPEN, dir_fd=self._parent)
@@ -199,7 +218,7 @@ class Stage:
     def _hand_over(self) -> None:
         for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
             try:
-                _insist(self.fd, name, partial(self._hand_over_one, name))
+                remains.insist(self.fd, name, partial(self._hand_over_one, name))
             except FileExistsError:
                 if name != LOST_FOUND:
                     raise
@@ -217,14 +236,26 @@ class Stage:
         if self.fd < 0:
             return
         with suppress(OSError):
-            _remove(self._parent, self.name)
+            remains.remove(self._parent, self.name)
         self._unmake()
         self._close()
+
+    def leave(self) -> None:
+        """Let go of the stage as it is: the same restore goes on in it, any other removes it."""
+        if self.fd >= 0:
+            self._close()
 
     def _close(self) -> None:
         os.close(self.fd)
         os.close(self._parent)
         self.fd = -1
+
+
+def _label(target: bytes) -> bytes:
+    """Tells the stages of several targets in one directory apart. The number of a handle says nothing about one."""
+    if target.startswith(HANDLES + b"/"):
+        target = target[len(HANDLES) + 1 :].partition(b"/")[2]
+    return hashlib.blake2b(target, digest_size=4).hexdigest().encode()
 
 
 def _resolved(target: bytes) -> bytes:
@@ -266,99 +297,3 @@ def _sync_entry_of(path: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-# remains
-
-
-def _sweep(parent: int, prefix: bytes, target: bytes) -> None:
-    """Remove what killed restores have left; TargetError when one is at work."""
-    for name in os.listdir(b"/proc/self/fd/%d" % parent):
-        if name.startswith(prefix):
-            _sweep_one(parent, name, target)
-
-
-def _sweep_one(parent: int, name: bytes, target: bytes) -> None:
-    try:
-        fd = os.open(name, _OPEN, dir_fd=parent)
-    except OSError:  # no directory, gone, or not ours: no remains of a restore of this account
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_uid == os.geteuid():
-            _remove(parent, name)
-    except BlockingIOError:
-        raise TargetError(
-            f"Another restore is writing to {printable(target)}. Wait for its end, or choose another target."
-        ) from None
-    finally:
-        os.close(fd)
-
-
-def _remove(parent: int, name: bytes) -> None:
-    """Remove a directory with everything in it, however deep."""
-    top = os.open(name, _OPEN, dir_fd=parent)
-    tree = DiskTree(os.dup(top))
-    pending = [b""]
-    try:
-        while pending:
-            below = _empty(tree, pending[-1])
-            pending += below
-            if not below:
-                _remove_directory(tree, pending.pop())
-        with kernel.unlocked(top):
-            os.rmdir(name, dir_fd=parent)
-    finally:
-        tree.close()
-        os.close(top)
-
-
-def _empty(tree: DiskTree, path: bytes) -> list[bytes]:
-    """Unlink everything but directories; the paths of those."""
-    fd = _writable(tree, path)
-    prefix = path + b"/" if path else b""
-    try:
-        names = tree.names(path)
-        return [prefix + name for name in names if not _unlinked(fd, name)]
-    finally:
-        os.close(fd)
-
-
-def _writable(tree: DiskTree, path: bytes) -> int:
-    """The directory, opened; its attributes, which may have been given back already, no longer forbid to change it."""
-    with suppress(PermissionError):
-        os.chmod(b"/proc/self/fd/%d" % tree.open_directory(path), 0o700)
-    fd = tree.open_listing(path)
-    kernel.unlock(fd)
-    return fd
-
-
-def _unlinked(fd: int, name: bytes) -> bool:
-    """Whether the name is gone; False for a directory."""
-    if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-        return False
-    _insist(fd, name, lambda: os.unlink(name, dir_fd=fd))
-    return True
-
-
-def _remove_directory(tree: DiskTree, path: bytes) -> None:
-    if path:
-        tree.forget(path)
-        parent, _, name = path.rpartition(b"/")
-        os.rmdir(name, dir_fd=tree.open_directory(parent))
-
-
-def _insist(directory: int, name: bytes, deed: Callable[[], None]) -> None:
-    """Rename or unlink a name of ours, also when its flags or a closed mode forbid it at first."""
-    try:
-        deed()
-    except PermissionError:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            with kernel.unlocked(fd):
-                os.fchmod(fd, mode | 0o700)  # a directory that changes its parent must be writable itself
-                deed()
-                os.fchmod(fd, mode)
-        finally:
-            os.close(fd)

@@ -63,13 +63,26 @@ class TreeWriter:
         self._top = b""  # raw bytes of the page saved last
 
     def add(self, entry: Entry) -> None:
-        key = entry.key
+        key = sort_key(entry.path)
         if self._last is not None and key <= self._last:
             raise EngineError(f"Entry {entry.path!r} is out of order; a tree is written in depth-first byte order.")
         self._last = key
         self._page.add(entry)
         if self._page.is_full(entry.path):
             self._close_page()
+
+    def take(self, leaf: Leaf) -> bool:
+        """Take a whole page of another tree as it is, in place of adding its entries; False: it does not fit here.
+
+        It fits where a page begins. A tree's last page is refused: it ended for want of entries, not where one is cut.
+        """
+        if self._page.rows or leaf.last:
+            return False
+        if self._last is not None and sort_key(leaf.paths[0]) <= self._last:
+            raise EngineError(f"Page {leaf.paths[0]!r} is out of order; a tree is written in depth-first byte order.")
+        self._last = sort_key(leaf.paths[-1])
+        self._put_page(leaf.raw, leaf.paths[0], len(leaf.rows), sum(row[SIZE] for row in leaf.rows))
+        return True
 
     def finish(self) -> Tree:
         if self._page.rows or not self._levels:
@@ -83,9 +96,12 @@ class TreeWriter:
 
     def _close_page(self) -> None:
         page, self._page = self._page, _Page()
-        self._top = raw = page.encode()
+        self._put_page(page.encode(), page.first, len(page.rows), page.size)
+
+    def _put_page(self, raw: bytes, first: bytes, entries: int, size: int) -> None:
+        self._top = raw
         self._manifest.update(raw)
-        self._append(0, Reference(page.first, self._save(raw), len(page.rows), page.size))
+        self._append(0, Reference(first, self._save(raw), entries, size))
 
     def _append(self, level: int, reference: Reference) -> None:
         while level >= len(self._levels):
@@ -128,14 +144,19 @@ class _Page:
             self._users[e.uid] = e.user
         if e.group:
             self._groups[e.gid] = e.group
-        content = list(e.content) if isinstance(e.content, tuple) else e.content
+        content: bytes | list[bytes] | None
+        if isinstance(e.content, tuple):
+            content, packed = list(e.content), 32 * len(e.content)
+        else:
+            content, packed = e.content, len(e.content or b"")
         self.rows.append(
             [number, name, int(e.kind), e.mode, e.uid, e.gid, e.mtime_ns, e.ctime_ns, e.device, e.inode, e.nlink,
              e.size, int(e.notes), content, _extra(e)]
         )  # fmt: skip
         self.size += e.size if e.kind is Kind.FILE else 0
-        self._bytes += len(e.path) + len(content or b"") * (32 if isinstance(content, list) else 1) + 80
-        self._bytes += sum(len(n) + len(v) for n, v in e.xattrs or ()) + len(e.target)
+        self._bytes += len(e.path) + packed + len(e.target) + 80
+        if e.xattrs:
+            self._bytes += sum(len(n) + len(v) for n, v in e.xattrs)
 
     def is_full(self, path: bytes) -> bool:
         count = len(self.rows)
@@ -176,25 +197,54 @@ def encode_entries(entries: Iterable[Entry]) -> bytes:
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+_NOTES = [Notes(bits) for bits in range(1 << len(Notes))]  # an enumeration's call costs as much as half an entry
 _NONE: dict[str, Any] = {}
+DIRECTORY, NAME, KIND, MODE, UID, GID, MTIME, CTIME, DEVICE, INODE, NLINK, SIZE, NOTES, CONTENT, MORE = range(15)
+
+
+class Leaf:
+    """A leaf page as it is stored. Its rows (see docs/format.md) become entries one by one, for whoever needs them.
+
+    last  it ends its tree
+    """
+
+    __slots__ = ("_groups", "_users", "last", "paths", "raw", "rows")
+
+    def __init__(self, raw: bytes) -> None:
+        level, *columns = msgpack.unpackb(raw, strict_map_key=False, unicode_errors=NAMES)
+        if level != 0:
+            raise EngineError("A page of references stands where a leaf page should be.")
+        directories, self._users, self._groups, self.rows = columns
+        prefixes = [directory + b"/" if directory else b"" for directory in directories]
+        self.paths: list[bytes] = [prefixes[row[DIRECTORY]] + row[NAME] for row in self.rows]
+        self.raw, self.last = raw, False
+
+    def user(self, row: list[Any]) -> str:
+        return str(self._users.get(row[UID], ""))
+
+    def group(self, row: list[Any]) -> str:
+        return str(self._groups.get(row[GID], ""))
+
+    def entry(self, at: int) -> Entry:
+        row = self.rows[at]
+        _, _, kind, mode, uid, gid, mtime, ctime, device, inode, nlink, size, notes, content, more = row
+        user, group = self._users.get(uid, ""), self._groups.get(gid, "")
+        more = more or _NONE
+        return Entry(
+            self.paths[at], _KINDS[kind], mode, uid, gid, user, group, mtime, ctime, device, inode, nlink, size,
+            more.get("target", b""), more.get("rdev", 0), tuple((n, v) for n, v in more.get("xattrs", ())),
+            more.get("flags", 0), more.get("block", 0), None, _notes(notes), _content(content), more.get("sha256", b""),
+        )  # fmt: skip
+
+
+def _notes(bits: int) -> Notes:
+    return _NOTES[bits] if bits < len(_NOTES) else Notes(bits)
 
 
 def decode_page(raw: bytes) -> Iterator[Entry]:
     """The entries of a leaf page."""
-    level, *columns = msgpack.unpackb(raw, strict_map_key=False, unicode_errors=NAMES)
-    if level != 0:
-        raise EngineError("A page of references stands where a leaf page should be.")
-    directories, users, groups, rows = columns
-    for row in rows:
-        number, name, kind, mode, uid, gid, mtime, ctime, device, inode, nlink, size, notes, content, more = row
-        directory = directories[number]
-        more = more or _NONE
-        yield Entry(
-            directory + b"/" + name if directory else name, _KINDS[kind], mode, uid, gid, users.get(uid, ""),
-            groups.get(gid, ""), mtime, ctime, device, inode, nlink, size, more.get("target", b""),
-            more.get("rdev", 0), tuple((n, v) for n, v in more.get("xattrs", ())), more.get("flags", 0),
-            more.get("block", 0), None, Notes(notes), _content(content), more.get("sha256", b""),
-        )  # fmt: skip
+    leaf = Leaf(raw)
+    return map(leaf.entry, range(len(leaf.rows)))
 
 
 def _content(stored: bytes | list[bytes] | None) -> Content | None:
@@ -217,11 +267,17 @@ def leaves(load: Load, root: bytes, below: bytes = b"") -> Iterator[bytes]:
     if is_leaf(raw):
         yield raw
         return
+    for reference in references_to(raw, below):
+        yield from leaves(load, reference.id, below)
+
+
+def references_to(raw: bytes, below: bytes) -> Iterator[Reference]:
+    """Those references of a page above the leaves that can lead to a path or its descendants; b"": all."""
     _, row = references(raw)
     for number, reference in enumerate(row):
         after = row[number + 1].first if number + 1 < len(row) else None
         if _may_hold(reference.first, after, below):
-            yield from leaves(load, reference.id, below)
+            yield reference
 
 
 def _may_hold(first: bytes, after: bytes | None, below: bytes) -> bool:
@@ -241,9 +297,10 @@ def is_below(path: bytes, base: bytes) -> bool:
 
 def entries(load: Load, root: bytes, below: bytes = b"") -> Iterator[Entry]:
     """All entries in order; with below, that subtree only (its own entry first)."""
+    inside = below + b"/"
     for raw in leaves(load, root, below):
         for entry in decode_page(raw):
-            if is_below(entry.path, below):
+            if not below or entry.path.startswith(inside) or entry.path == below:
                 yield entry
 
 
@@ -254,3 +311,10 @@ def pages(load: Load, root: bytes) -> Iterator[tuple[bytes, bytes]]:
     if not is_leaf(raw):
         for reference in references(raw)[1]:
             yield from pages(load, reference.id)
+
+
+def contents(raw: bytes) -> Iterator[Content]:
+    """What the files on a leaf page are made of, without the rest of their entries; empty files have nothing."""
+    for row in msgpack.unpackb(raw, strict_map_key=False, unicode_errors=NAMES)[4]:
+        if row[13]:
+            yield _content(row[13]) or b""

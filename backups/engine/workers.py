@@ -26,8 +26,11 @@ from backups.engine import errors
 from backups.engine.errors import EngineError, WorkerDied
 
 PR_SET_PDEATHSIG = 1
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD = 2 << 20  # bytes; without it glibc learns to keep whole packs on its heap, torn by small blocks
+TRIM_THRESHOLD = 8 << 20  # bytes; setting the other one leaves this at 128 KiB: each frame would be paged in anew
+KEPT = 32 << 20  # bytes; the most that glibc takes from its heap, and what may lie there unused
+COLLECTIONS = 20_000, 20, 20  # see gc.set_threshold(); 700, 10, 10 is usual
 IN_HAND = 2  # tasks given to a worker at once: one it works on, one that waits
 Task = list[Any]  # [verb, *arguments]
 Emit = Callable[[str, Any], None]
@@ -39,6 +42,8 @@ class Worker(Protocol):
     def do(self, task: Task) -> Any: ...
 
     def finish(self) -> Any: ...
+
+    def close(self) -> None: ...
 
 
 Make = Callable[[Emit], Worker]
@@ -65,6 +70,13 @@ class InlinePool:
     def submit(self, task: Task, then: Callable[[Any], None]) -> None:
         then(self._worker.do(task))
 
+    def has_room(self) -> bool:
+        """Whether submit() would not wait."""
+        return True
+
+    def poll(self) -> None:
+        """Nothing is ever outstanding."""
+
     def wait(self) -> None:
         """Nothing is ever outstanding."""
 
@@ -72,7 +84,7 @@ class InlinePool:
         self._worker.finish()
 
     def close(self) -> None:
-        """Nothing to end."""
+        self._worker.close()
 
 
 class ForkedPool:
@@ -93,6 +105,14 @@ class ForkedPool:
                 break
             self._receive()
         child.send(task, then)
+        self.poll()
+
+    def has_room(self) -> bool:
+        """Whether submit() would not wait for a worker."""
+        return any(len(child.waiting) < IN_HAND for child in self._children)
+
+    def poll(self) -> None:
+        """Take what the workers have answered so far, without waiting."""
         while not self._inbox.empty():
             self._receive()
 
@@ -204,10 +224,34 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+@contextlib.contextmanager
+def few_collections() -> Iterator[None]:
+    """Look for cycles of garbage less often: a run makes entries by the million, and none are in cycles."""
+    usual = gc.get_threshold()
+    gc.set_threshold(*COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 def return_memory() -> None:
     """Have the allocator give large buffers back to the system as soon as they are freed (mallopt(3))."""
     with contextlib.suppress(AttributeError):  # another libc than glibc
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+
+
+def keep_memory() -> None:
+    """Have the allocator use the same pages again for buffers of up to 32 MiB, instead of asking the system for each.
+
+    For workers that read pack after pack and keep next to nothing: a fresh page costs as much as hashing its bytes.
+    """
+    with contextlib.suppress(AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def _run_child(make: Make, parents_end: Connection, pipe: Connection, parent: int) -> None:

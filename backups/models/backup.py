@@ -100,8 +100,9 @@ class Backup(models.Model):
     """One run and the recovery point it leaves; one part for each source. Of several sources: a recovery set."""
 
     REACH: ClassVar[Reach] = Reach(
-        through="parts__source", environment="environment", untagged=True, requester="requested_by_id"
-    )
+        through="parts__source", environment="environment", untagged=True, requester="requested_by_id",
+        alone=("state", (BackupState.QUEUED, BackupState.MISSED)),
+    )  # fmt: skip
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     type = models.CharField(_("type"), max_length=16, choices=BackupType.choices)
@@ -138,6 +139,7 @@ class Backup(models.Model):
         indexes = (
             models.Index(fields=("-created_at", "-id"), name="backup_newest"),
             models.Index(fields=("state", "-created_at"), name="backup_by_state"),
+            models.Index(fields=("requested_by_name",), name="backup_by_requester"),  # a search looks each name up once
         )
         constraints = (
             models.CheckConstraint(condition=models.Q(verify_level__lte=3), name="backup_verify_level_1_to_3"),
@@ -232,7 +234,9 @@ class BackupPart(CarriesError, Stateful):
         indexes = (
             # Lists and verdicts of many sources read nothing but these: the last columns save reading the rows.
             # None begins with the state: most parts are completed, and SQLite takes such an index for a narrow one.
-            models.Index(fields=("source", "-data_as_of", "-id", "state"), name="part_points_of_source"),
+            models.Index(
+                fields=("source", "-data_as_of", "-id", "state", "repository", "size_bytes"), name="part_newest_points"
+            ),
             models.Index(
                 fields=("source", "-created_at", "-id", "state", "data_as_of", "finished_at"),
                 name="part_runs_of_source",
@@ -242,6 +246,12 @@ class BackupPart(CarriesError, Stateful):
             ),
             models.Index(fields=("-created_at", "-id", "source", "state"), name="part_newest"),
             models.Index(fields=("finished_at",), name="part_ended"),
+            # How many points a source has.
+            models.Index(
+                fields=("source",),
+                name="part_points_kept",
+                condition=models.Q(data_as_of__isnull=False, state__in=sorted(STORED)),
+            ),
             # Asked of each backup: does it lie in that repository? Without it SQLite looks through the repository.
             models.Index(fields=("backup", "repository"), name="part_place_of_backup"),
         )

@@ -33,6 +33,9 @@ class Policy(models.Model):
     """
 
     REACH: ClassVar[Reach] = Reach(shared=True)
+    KEEPS: ClassVar[tuple[str, ...]] = (
+        "keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly",
+    )  # fmt: skip
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)

@@ -38,7 +38,8 @@ class Repository(Stateful):
     """One keyring and one deduplication domain, in one primary storage. Its truth is its log; this row is an index.
 
     `secrets` holds {"keyfile": base64 of 32 bytes}, our own key slot; while the repository is being created also
-    {"recovery_code"}. `anchors` are the names of the log's last known leaves.
+    {"recovery_code"}, and while our keyfile is being changed {"next"}. `anchors` are the names of the log's last known
+    leaves.
     """
 
     REACH: ClassVar[Reach] = Reach(through="storage")

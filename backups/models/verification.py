@@ -39,7 +39,8 @@ CONCLUSIVE = (VerificationState.PASSED, VerificationState.FAILED)  # it found so
 class Verification(CarriesError, Stateful):
     """An integrity check of a part in a storage, at level 1, 2 or 3 (`VerifyLevel`).
 
-    `problems` holds the first ones as {object, paths, message}; `problems_count` counts all.
+    `problems` holds the first ones as {object, paths, message}; `problems_count` counts all, and `damaged` names every
+    damaged pack by its SHA-256 as hex: the next backup relies on none of them.
     """
 
     REACH: ClassVar[Reach] = Reach(through="source")
@@ -76,6 +77,7 @@ class Verification(CarriesError, Stateful):
 
     problems = models.JSONField(_("problems"), default=list, blank=True, encoder=DjangoJSONEncoder)
     problems_count = models.PositiveIntegerField(_("problems found"), default=0)
+    damaged = models.JSONField(default=list, blank=True, editable=False)
     objects_checked = models.BigIntegerField(_("objects checked"), null=True, blank=True)
     bytes_checked = models.BigIntegerField(_("bytes checked"), null=True, blank=True)
 

@@ -6,6 +6,7 @@ Messages on stdin and stdout are msgpack maps behind a length (u32, big-endian; 
 first: {"job": name of a deed, "secrets": […texts to mask…], …what the deed needs (`deeds`)…}. Later it may send
 
     {"do": "commit"}     the answer to `ready`: the lease is still held, go through the point of no return
+    {"do": "yes"}, {"do": "no"}     the answer to `question`
     {"do": "cancel"}     end the work, leave nothing behind
 
 and the end of stdin means the same as cancel. The runner sends
@@ -15,6 +16,7 @@ and the end of stdin means the same as cancel. The runner sends
     {"event": "problem", "object", "message", "paths", "snapshots"}   damage found by a check; the first MOST_ITEMS
     {"event": "rows", "rows": […]}                            entries or differences, in batches
     {"event": "ready", …}                                     everything is stored, nothing is visible: may I?
+    {"event": "question", "what", …}                          how do things stand? Answered at once
     {"event": "result", "result": {…}}                        done; the last message
     {"event": "error", "code", "message", "permanent"}        not done; the last message
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from backups import engine
+from backups.engine import rekey
 from backups.engine.log import ADOPT, Read
 from backups.runner import places
 from backups.runner.caller import Caller
@@ -43,7 +44,7 @@ def enrol(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
     keyfile, and the record that says so. Does not ask: written twice it says the same."""
     opened = places.repository(job["repository"])
     own = places.secret({"kind": "keyfile", "value": job["keyfile"]})
-    opened.adopt(places.secret(job["repository"]["secret"]), own, str(job["label"]))
+    rekey.adopt(opened, own, str(job["label"]))
     return {"leaves": opened.anchors}
 
 

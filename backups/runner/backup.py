@@ -11,6 +11,8 @@ from typing import Any
 from aihub_backup.core.options import dump, secret_names
 from aihub_backup.core.redaction import leaves, remember, scrub
 from backups import engine
+from backups.engine import rekey
+from backups.engine.commit import must_be_proven
 from backups.engine.errors import EngineError
 from backups.engine.reserved import Reserved
 from backups.kinds import STRATEGIES
@@ -56,11 +58,14 @@ def backup(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     on, "lease_epoch"} → what `looking.told` tells, with "leaves"
     and "stats". A snapshot of this id that is in the log already is the result, and nothing is done again.
     """
-    repository = places.repository(job["repository"])
+    repository = places.repository(job["repository"], recall=True)
     sweep(job["repository"]["store"])
     done = repository.log.live.get(str(job["snapshot"]))
-    if done is None:
+    if done is not None:
+        must_be_proven(repository, done)
+    else:
         repository.log.must_be_ours()
+        rekey.tidy(repository)
         done = _archive(repository, job, caller)
     return {**looking.told(done), "leaves": repository.anchors, "stats": done.facts.get("stats", {})}
 

@@ -73,6 +73,15 @@ class Caller:
             raise Cancelled(_WORDS)
         self.quiet()  # the point of no return: the caller would not know what a cancelled commit has left
 
+    def question(self, what: str, **facts: Any) -> bool:
+        """Ask the caller something and wait for yes or no. Cancelled when it wants the end instead, or is gone."""
+        self.check()
+        self._send("question", {"what": what, **facts})
+        answer = self._next()
+        if answer.get("do") not in ("yes", "no"):
+            raise Cancelled(_WORDS)
+        return bool(answer["do"] == "yes")
+
     def on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         """A clean end, wherever the main thread is (also out of a read that hangs), but never inside a message."""
         if self._quiet or os.getpid() != self.pid:

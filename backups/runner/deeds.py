@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backups.engine.errors import EngineError
-from backups.runner import adopting, backup, databases, looking, making, restore, validate
+from backups.runner import (
+    adopting,
+    backup,
+    compacting,
+    databases,
+    keyring,
+    looking,
+    making,
+    repairing,
+    restore,
+    validate,
+)
 from backups.runner.caller import Caller
 
 Deed = Callable[[Mapping[str, Any], Caller], dict[str, Any]]
@@ -24,8 +35,18 @@ DEEDS: Mapping[str, Deed] = {
     "survey": adopting.survey,
     "enrol": adopting.enrol,
     "adopt": adopting.adopt,
+    "key_slots": keyring.slots,
+    "key_add": keyring.add,
+    "key_change": keyring.change,
+    "key_remove": keyring.remove,
+    "key_rotate": keyring.rotate,
+    "key_renew": keyring.renew,
     "verify": looking.verify,
+    "repair": repairing.repair,
+    "compact": compacting.compact,
+    "compact_preview": compacting.preview,
     "entries": looking.entries,
+    "search": looking.search,
     "diff": looking.diff,
     "restore": restore.restore,
     "validate": validate.validate,

@@ -20,6 +20,7 @@ _CODES: dict[type[BaseException], str] = {
     errors.StoreReadOnly: "storage-read-only",
     errors.StoreRefused: "storage-refused",
     errors.SourceError: "source-not-ready",
+    errors.WrongSecret: "wrong-secret",
 }
 _SCARCE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 

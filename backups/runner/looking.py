@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from backups import engine
+from backups.engine.commit import proven
 from backups.engine.entry import sort_key
 from backups.engine.patterns import Excludes
 from backups.runner import places
@@ -16,23 +17,38 @@ PATHS_TOLD = 20  # of the files one damaged object harms
 
 
 def find(job: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
-    """{"repository", "snapshot": id} → {"found": bool, "leaves", and of a found one what `told` tells}."""
+    """{"repository", "snapshot": id} → {"found": bool, "leaves", and of a found one what `told` tells}.
+
+    One that a compaction may have overtaken is found only if it is whole.
+    """
     opened = places.repository(job["repository"])
     snapshot = opened.log.live.get(str(job["snapshot"]))
+    if snapshot and not proven(opened, snapshot):
+        snapshot = None
     facts = told(snapshot) if snapshot else {}
     return {"found": snapshot is not None, "leaves": opened.anchors, **facts}
 
 
 def told(snapshot: engine.Snapshot) -> dict[str, Any]:
-    """What the caller keeps of a snapshot: {"snapshot", "record", "time", "parent", "items", "size", "facts"}."""
+    """What the caller keeps of a snapshot: {"snapshot", "record", "time", "parent", "items", "size", "facts"}.
+
+    items: those that a recovery of all of it brings back, so that both tell the same number
+    """
     return {
         "snapshot": snapshot.id, "record": snapshot.record, "time": snapshot.time, "parent": snapshot.parent,
-        "items": snapshot.entries, "size": snapshot.size, "facts": dict(snapshot.facts),
+        "items": snapshot.entries - _above(snapshot.facts), "size": snapshot.size, "facts": dict(snapshot.facts),
     }  # fmt: skip
 
 
+def _above(facts: Mapping[str, Any]) -> int:
+    """How many directories above what was captured the snapshot holds, the root of all among them."""
+    base = str(facts.get("captured", {}).get("base", "")).strip("/")
+    return len(base.split("/")) if base else 0
+
+
 def verify(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-    """{"repository", "snapshots": [ids], "level"} → {"objects", "bytes", "problems": count, "leaves"}."""
+    """{"repository", "snapshots": [ids], "level"} → {"objects", "bytes", "problems": count, "damaged": SHA-256 of every
+    damaged pack as hex, "leaves"}."""
     opened = places.repository(job["repository"])
     snapshots = [opened.log.snapshot(str(name)) for name in job["snapshots"]]
 
@@ -44,13 +60,22 @@ def verify(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
 
     done = engine.check(
         opened, int(job["level"]), snapshots=snapshots, progress=progress,
-        report=lambda problem: caller.problem(_problem(problem)),
+        report=lambda problem: caller.problem(problem_told(problem)),
     )  # fmt: skip
     caller.check()
-    return {"objects": done.objects, "bytes": done.bytes, "problems": len(done.problems), "leaves": opened.anchors}
+    return {
+        "objects": done.objects, "bytes": done.bytes, "problems": len(done.problems),
+        "damaged": digests_told(done.damaged_packs), "leaves": opened.anchors,
+    }  # fmt: skip
 
 
-def _problem(problem: engine.Problem) -> dict[str, Any]:
+def digests_told(digests: Iterable[bytes]) -> list[str]:
+    """All of them, as hex: what a list of problems stops short of."""
+    return sorted(digest.hex() for digest in digests)
+
+
+def problem_told(problem: engine.Problem) -> dict[str, Any]:
+    """Damage, and the first of what it harms."""
     paths, snapshots = list(problem.paths), list(problem.snapshots)
     return {
         "object": problem.object, "message": problem.message, "snapshots": snapshots,
@@ -83,13 +108,31 @@ def diff(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """{"repository", "before", "after", "limit"} → rows {"kind", "path", "before", "after"}, then {"more": bool}."""
     opened = places.repository(job["repository"])
     before, after = (opened.log.snapshot(str(job[name])) for name in ("before", "after"))
-    changes = engine.diff(opened, before, after)
+    changes = engine.diff_with_moves(opened, before, after)
     return {"more": _tell(map(_change, changes), int(job["limit"]), caller)}
 
 
 def _change(change: engine.Change) -> dict[str, Any]:
     before, after = (row(entry) if entry else None for entry in (change.before, change.after))
     return {"kind": str(change.kind), "path": change.path, "before": before, "after": after}
+
+
+def search(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """{"repository", "snapshots": ids, the oldest first, "wanted": a path as bytes or a pattern as text, "limit"} →
+    rows {"path", "versions": [what `row` tells, with "content" and "snapshots": ids]}, then {"more": bool}."""
+    opened = places.repository(job["repository"])
+    live = opened.log.live
+    chosen = [live[str(name)] for name in job["snapshots"] if str(name) in live]
+    caller.check()
+    return {"more": _tell(map(_found, engine.find(opened, job["wanted"], chosen)), int(job["limit"]), caller)}
+
+
+def _found(found: engine.Found) -> dict[str, Any]:
+    versions = [
+        {**row(version.entry), "content": version.id, "snapshots": list(version.snapshots)}
+        for version in found.versions
+    ]
+    return {"path": found.path, "versions": versions}
 
 
 def row(entry: engine.Entry) -> dict[str, Any]:

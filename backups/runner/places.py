@@ -32,23 +32,38 @@ def secret(spec: Spec) -> engine.Secret:
     return engine.Secret.recovery_code(value) if kind == "recovery" else engine.Secret.passphrase(value)
 
 
-def repository(spec: Spec, reading: Callable[[Read], None] = lambda _read: None) -> engine.Repository:
-    """{"store", "secret", "id": expected id as hex, "anchors", "cache": directory, "console"} → opened; `reading` hears
-    how far the log is read.
+def repository(
+    spec: Spec, reading: Callable[[Read], None] = lambda _read: None, *, recall: bool = False
+) -> engine.Repository:
+    """{"store", "secret", "id": expected id as hex, "anchors", "cache": directory, "console", "next": a secret
+    that may have taken the place of the first one} → opened; `reading` hears
+    how far the log is read. recall: as the engine's.
 
     Raises ForeignRepository when another repository than the expected one is there, and what the engine raises.
     """
     place = store(spec["store"])
     try:
-        opened = engine.Repository.open(
-            place, secret(spec["secret"]), cache=cache(spec), anchors=spec.get("anchors", ()),
-            console=spec["console"], reading=reading,
-        )  # fmt: skip
+        opened = _opened(place, spec, reading, recall)
     except WrongSecret:
         _must_be_expected(read_config(place).id.hex(), spec, place)  # the lock was changed, or the whole house
         raise
     _must_be_expected(opened.config.id.hex(), spec, place)
     return opened
+
+
+def _opened(place: RetryingStore, spec: Spec, reading: Callable[[Read], None], recall: bool) -> engine.Repository:
+    """With the secret; or with the one that was to take its place, when the change of it was cut off."""
+    every = [spec["secret"], *([spec["next"]] if spec.get("next") else [])]
+    for one in every:
+        try:
+            return engine.Repository.open(
+                place, secret(one), cache=cache(spec), anchors=spec.get("anchors", ()), console=spec["console"],
+                reading=reading, recall=recall,
+            )  # fmt: skip
+        except WrongSecret:
+            if one is every[-1]:
+                raise
+    raise AssertionError("the last one returns or raises")
 
 
 def _must_be_expected(found: str, spec: Spec, place: RetryingStore) -> None:

@@ -13,11 +13,12 @@ from backups.runner.caller import Caller
 
 def restore(job: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """{"repository", "snapshot", "target": absolute bytes, "base": bytes, "include", "exclude": patterns, "options":
-    {"preserve_owner", "privileges"}, "stage": see `holding.target`} → the counts of `engine.Restored.pack()` with
-    "leaves".
+    {"preserve_owner", "privileges", "leave"}, "stage": see `holding.target`} → the counts of `engine.Restored.pack()`
+    with "leaves".
 
     The target is empty or does not exist; the caller gives a place of its own (a stage), and decides what becomes of
-    it: a restore that was ended in the middle leaves a part of the tree there.
+    it: a restore that was ended in the middle leaves a part of the tree there, and with the option "leave" all that the
+    same restore needs to go on.
     """
     opened = places.repository(job["repository"])
     with holding.target(job) as target:
@@ -38,5 +39,5 @@ def selection(job: Mapping[str, Any]) -> PathFilter | None:
 def _progress(done: engine.Restored) -> dict[str, Any]:
     return {
         "phase": "restoring", "bytes_done": done.bytes, "bytes_total": done.bytes_expected,
-        "items_done": done.items, "items_total": done.items_expected, "current": done.current,
+        "bytes_kept": done.kept, "items_done": done.items, "items_total": done.items_expected, "current": done.current,
     }  # fmt: skip

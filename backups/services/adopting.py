@@ -71,6 +71,13 @@ def key(**given: str) -> Key | None:
     return Key(_SECRETS[name], _decoded(text) if name == "keyfile" else text)
 
 
+def must_be_one(secret: Key | None, prefix: str = "") -> Key:
+    """Invalid when none was given; prefix: of the fields that it might have been in."""
+    if secret is None:
+        raise _wrong(f"{prefix}recovery_code", _("Give the recovery code, a passphrase or a keyfile."))
+    return secret
+
+
 def adopt(
     storage: Storage, secret: Key | None, *, by: Actor, name: str = "", take_over: bool = False
 ) -> tuple[Repository, Job]:
@@ -279,7 +286,7 @@ class AdoptHandler(Handler):
 
     def run(self, lease: Lease) -> None:
         """Let the runner read, write what it tells."""
-        repository = _of(lease.job)
+        repository = repositories.of_job(lease.job)
         rows = Rows(repository, lease)
         result = perform({
             "job": "adopt", "repository": opening.repository(repository),
@@ -293,13 +300,13 @@ class AdoptHandler(Handler):
 
     def failed(self, job: Job, failure: Failure) -> None:
         """What was written stays; adopting again goes on."""
-        repository = _of(job)
+        repository = repositories.of_job(job)
         record("repository.adopt.failed", repository, by=SYSTEM, code=failure.code, sentence=failure.message)
         repositories.learn(repository, failure)
 
     def cancelled(self, job: Job) -> None:
         """Somebody asked for the end."""
-        record("repository.adopt.cancelled", _of(job), by=SYSTEM, asked_by=job.cancel_requested_by)
+        record("repository.adopt.cancelled", repositories.of_job(job), by=SYSTEM, asked_by=job.cancel_requested_by)
 
 
 def _summary(result: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
@@ -307,7 +314,3 @@ def _summary(result: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     told = {name: result[name] for name in ("points", "passed_over")}
     damaged = [*result["damaged"], *rows.refused][:DAMAGE_TOLD]
     return {**told, "damaged": damaged, "damaged_count": result["damaged_count"] + len(rows.refused)}
-
-
-def _of(job: Job) -> Repository:
-    return Repository.objects.select_related("storage__node", "storage__environment").get(pk=str(job.target_id))

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor, record
@@ -43,6 +44,8 @@ __all__ = [
 
 PART_JOB = "backup-part"
 QUEUE = "backup"
+# Kept in the note of a schedule's slot, and told in the reader's language there.
+BUSY = gettext_noop("A backup of “%(source)s” is already %(state)s; wait for its end or cancel it.")
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,36 @@ def request(
 
 
 def listing() -> QuerySet[Backup]:
-    """Every backup, newest first, with what a list shows (parts, sources, jobs) fetched along."""
-    parts = BackupPart.objects.select_related("source__environment", "repository__storage", "job", "base")
-    return Backup.objects.select_related("environment", "policy").prefetch_related(Prefetch("parts", parts))
+    """Every backup, newest first, with what a list shows (parts, sources, jobs) fetched along.
+
+    Of places, policies and sources there are few: once each, not beside every one of five hundred rows.
+    """
+    parts = BackupPart.objects.select_related("job").prefetch_related("source__environment", "repository")
+    return Backup.objects.prefetch_related("environment", "policy", Prefetch("parts", parts))
+
+
+# Of a part what a list tells: five hundred rows have many columns, some of which are made from JSON.
+_TOLD = ("backup", "source", "repository", "job", "state", "mode", "items", "size_bytes", "stored_bytes",
+         "warnings_count", "errors_count", "data_as_of", "created_at", "started_at", "finished_at", "error_code",
+         "error_message", "error_permanent", "job__progress", "job__heartbeat_at")  # fmt: skip
+
+
+def listing_in_short() -> QuerySet[Backup]:
+    """The same for a list of many, with the checks: what a list does not tell is not read."""
+    sources = Source.objects.only("name", "kind", "environment").prefetch_related("environment")
+    checks = Verification.objects.only("part", "state", "level", "created_at", "finished_at")
+    parts = BackupPart.objects.select_related("job").only(*_TOLD).prefetch_related(
+        Prefetch("source", sources), Prefetch("repository", Repository.objects.only("name", "state")),
+        Prefetch("verifications", checks, to_attr="checks_read"),
+    )  # fmt: skip
+    # Into lists: for each of a thousand rows a manager and a query of its own are made, if only to hold what was read.
+    return Backup.objects.prefetch_related("environment", "policy", Prefetch("parts", parts, to_attr="parts_read"))
+
+
+def parts_of(backup: Backup) -> list[BackupPart]:
+    """As they were read beside it; read now if they were not."""
+    found: list[BackupPart] | None = vars(backup).get("parts_read")
+    return list(backup.parts.all()) if found is None else found
 
 
 def get(reference: UUID | str) -> Backup:
@@ -117,10 +147,10 @@ def events(backup: Backup) -> QuerySet[AuditEvent]:
     return AuditEvent.objects.filter(target_id__in=keys).order_by("-at", "-pk")
 
 
-def progress(backup: Backup) -> dict[str, Any]:
+def progress(backup: Backup, read: Sequence[BackupPart] | None = None) -> dict[str, Any]:
     """The parts' progress together: {phase, bytes_done, bytes_total, items_done, items_total, ratio, bytes_per_second,
-    eta_seconds, heartbeat_at, indeterminate}; unknown values are None."""
-    parts = list(backup.parts.all())
+    eta_seconds, heartbeat_at, indeterminate}; unknown values are None. `read`: the parts, where they are in hand."""
+    parts = parts_of(backup) if read is None else read
     told = [_progress_of(part) for part in parts]
     bytes_done, bytes_total = _sum(told, "bytes_done"), _sum(told, "bytes_total")
     rate = sum(float(one.get("bytes_per_second") or 0) for one in told) or None
@@ -194,7 +224,7 @@ def _task(source: Source, given: Repository | None, policy: Policy | None) -> _T
 def _refuse_busy(sources: Sequence[Source]) -> None:
     busy = BackupPart.objects.filter(source__in=sources, state__in=ACTIVE).select_related("source").first()
     if busy is not None:
-        told = _("A backup of “%(source)s” is already %(state)s; wait for its end or cancel it.")
+        told = _(BUSY)
         raise Refused(
             told % {"source": busy.source, "state": busy.get_state_display()}, code="operation-in-progress",
             facts={"backup": str(busy.backup_id)},

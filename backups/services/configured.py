@@ -65,8 +65,8 @@ def _must_be_given_again(moved: Sequence[str], stored: Sequence[str]) -> None:
 
 def lay_over(row: models.Model, changes: Mapping[str, Any], *, allowed: Iterable[str]) -> None:
     """Set the fields; Invalid names those that cannot be changed."""
-    errors = {name: "This cannot be changed." for name in changes if name not in set(allowed)}
+    errors = {name: _("This cannot be changed.") for name in changes if name not in set(allowed)}
     if errors:
-        raise Invalid(f"These cannot be changed: {', '.join(errors)}.", errors=errors)
+        raise Invalid(_("These cannot be changed: %(fields)s.") % {"fields": ", ".join(errors)}, errors=errors)
     for name, value in changes.items():
         setattr(row, name, value)

@@ -47,25 +47,22 @@ class ProtectHandler(Handler):
         """
         row = OwnProtection.objects.select_related("source__repository").first()
         if row is None:
-            row = protect(_of(lease.job), by=SYSTEM, lease=lease)
+            row = protect(repositories.of_job(lease.job), by=SYSTEM, lease=lease)
         elif not row.keys_record and row.source.repository is not None:
             sealing.seal(row.source.repository, lease=lease)
         back_up_once(row.source)
 
     def failed(self, job: Job, failure: Failure) -> None:
         """Told here; the doctor tells the cure."""
-        repositories.learn(_of(job), failure)
-        record("console.protect.failed", _of(job), by=SYSTEM, code=failure.code, sentence=failure.message)
+        row = repositories.of_job(job)
+        repositories.learn(row, failure)
+        record("console.protect.failed", row, by=SYSTEM, code=failure.code, sentence=failure.message)
 
 
 def back_up_once(source: Source) -> None:
     """Unless there was one: the schedule's first slot is up to a day away, and until then nothing is protected."""
     if not source.parts.exists():
         backups.request(BackupType.DATABASE, by=SYSTEM, trigger=Trigger.SYSTEM, sources=[source])
-
-
-def _of(job: Job) -> Repository:
-    return Repository.objects.select_related("storage__node", "storage__environment").get(pk=str(job.target_id))
 
 
 def _laid_down(repository: Repository, by: Actor) -> OwnProtection:

@@ -10,6 +10,7 @@ import calendar
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from cron_descriptor import FormatException, MissingFieldException, Options, Wro
 from cronsim import CronSim, CronSimError
 from django.utils.dates import MONTHS, WEEKDAYS
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.failures import Invalid
 
@@ -49,12 +51,19 @@ def checked(expression: str) -> str:
     return tidy
 
 
+# Files beside those of places: what this host's clock shows, the rules of a standard, and clocks with leap seconds.
+_NO_PLACE = ("localtime", "posixrules", "Factory", "posix/", "right/")
+
+
 def zone(name: str) -> ZoneInfo:
-    """The time zone of that name. Invalid when there is none."""
+    """The time zone of that name. Invalid when there is none, or when it is another one on each host."""
     try:
+        if name.startswith(_NO_PLACE):
+            raise KeyError(name)
         return ZoneInfo(name)
     except (ValueError, KeyError, OSError):
-        sentence = f"There is no time zone “{name[:63]}”; give a name such as UTC, Europe/Berlin or Asia/Shanghai."
+        told = _("There is no time zone “%(name)s”; give a name such as UTC, Europe/Berlin or Asia/Shanghai.")
+        sentence = told % {"name": name[:63]}
         raise Invalid(sentence, errors={"timezone": sentence}) from None
 
 
@@ -78,11 +87,15 @@ def following(expression: str, place: ZoneInfo, now: datetime, count: int = 5) -
 
 def in_words(expression: str) -> str:
     """What it says, for people: “At 02:00, only on Monday”; the expression itself where words fail."""
+    return _named(_described(expression, "zh_CN" if (get_language() or "").startswith("zh") else "en_US"))
+
+
+@lru_cache(maxsize=1_000)  # the library reads its catalogue of words from the disk each time
+def _described(expression: str, locale: str) -> str:
     options = Options()
-    options.use_24hour_time_format = True
-    options.locale_code = "zh_CN" if (get_language() or "").startswith("zh") else "en_US"
+    options.use_24hour_time_format, options.locale_code = True, locale
     try:
-        return _named(str(get_description(expression, options)))
+        return str(get_description(expression, options))
     except (FormatException, MissingFieldException, WrongArgumentException):
         return expression
 

@@ -6,7 +6,7 @@ which a thousand take longer to make than to find. Whoever wants more of a point
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -49,35 +49,27 @@ class Check(NamedTuple):
         return str(VerificationState(self.state).label)
 
 
-def points(keys: Sequence[UUID]) -> dict[UUID, Point]:
-    """The newest restorable point of each source that has one, in two queries."""
-    facts = {"part": "pk", "repository": "repository_id", "at": "data_as_of", "size": "size_bytes"}
-    found = _newest(keys, points_of_a_source(), facts)
-    # Thousands of points lie in a few repositories: those are fetched once each, not beside every point.
-    few = Repository.objects.select_related("storage")
-    repositories = few.in_bulk({UUID(one["repository"]) for one in found.values()})
-    lost = _out_of_reach(repositories.values())
-    return {
-        source: Point(UUID(one["part"]), row := repositories[UUID(one["repository"])], _moment(one["at"]), one["size"],
-                      row.pk not in lost)
-        for source, one in found.items()
-    }  # fmt: skip
+class Evidence(NamedTuple):
+    """All of it about one source."""
+
+    point: Point | None
+    checked: Check | None
+    failure: str | None  # why the newest run that ended brought no point; None: it did, or none has ended
 
 
-def checks(keys: Sequence[UUID]) -> dict[UUID, Check]:
-    """The newest of each source that has one."""
-    facts = {"state": "state", "level": "level", "problems": "problems_count", "at": "finished_at"}
-    found = _newest(keys, checks_of_a_source(), facts)
-    return {
-        source: Check(one["state"], one["level"], one["problems"], _moment(one["at"])) for source, one in found.items()
-    }
-
-
-def failures(keys: Sequence[UUID]) -> dict[UUID, str]:
-    """Why the newest run of a source that ended brought no point; of those alone where it did not."""
-    ended = BackupPart.objects.filter(source=OuterRef("pk"), state__in=[*STORED, PartState.FAILED])
-    found = _newest(keys, ended.order_by("-created_at", "-pk"), {"state": "state", "why": "error_message"})
-    return {source: one["why"] for source, one in found.items() if one["state"] == PartState.FAILED}
+def gathered(sources: QuerySet[Source], *columns: str) -> list[tuple[Any, ...]]:
+    """(the columns of a source …, its evidence), of each of them: one query, and three about the few repositories and
+    failures."""
+    asked = [newest(points_of_a_source(), _POINT), newest(checks_of_a_source(), _CHECK), newest(_ended(), _RUN)]
+    found = list(sources.order_by().values_list(*columns, *asked))
+    known = _repositories({point["repository"] for *_own, point, _checked, _run in found if point})
+    whys = _whys(run["part"] for *_rest, run in found if run and run["state"] == PartState.FAILED)
+    return [
+        (*own, Evidence(
+            _point(point, known) if point else None, _check(check) if check else None,
+            whys.get(run["part"]) if run else None))
+        for *own, point, check, run in found
+    ]  # fmt: skip
 
 
 def points_of_a_source() -> QuerySet[BackupPart]:
@@ -94,12 +86,47 @@ def checks_of_a_source() -> QuerySet[Verification]:
     return ended.order_by("-finished_at", "-pk")
 
 
-def _newest(keys: Sequence[UUID], rows: QuerySet[Any, Any], facts: Mapping[str, str]) -> dict[UUID, dict[str, Any]]:
-    """Facts (name → field) of the first of the rows of each source: one jump into an index for each, and no join, for
-    which PostgreSQL would read the whole table."""
-    first = Subquery(rows.values(found=JSONObject(**facts))[:1])
-    found = Source.objects.filter(pk__in=keys).values_list("pk", first).order_by()
-    return {source: one for source, one in found if one is not None}
+def _ended() -> QuerySet[BackupPart]:
+    ended = BackupPart.objects.filter(source=OuterRef("pk"), state__in=[*STORED, PartState.FAILED])
+    return ended.order_by("-created_at", "-pk")
+
+
+# Facts of the newest row, by the name of the field.
+_POINT = {"part": "pk", "repository": "repository_id", "at": "data_as_of", "size": "size_bytes"}
+_CHECK = {"state": "state", "level": "level", "problems": "problems_count", "at": "finished_at"}
+_RUN = {"part": "pk", "state": "state"}  # an index alone knows both
+
+
+def newest(rows: QuerySet[Any, Any], facts: Mapping[str, str]) -> Subquery:
+    """Facts of the first of the rows of each source: one jump into an index for each, and no join, for which PostgreSQL
+    would read the whole table."""
+    return Subquery(rows.values(found=JSONObject(**facts))[:1])
+
+
+def _point(one: Mapping[str, Any], known: Mapping[str, tuple[Repository, bool]]) -> Point:
+    repository, reachable = known[one["repository"]]
+    return Point(UUID(one["part"]), repository, moment(one["at"]), one["size"], reachable)
+
+
+def _check(one: Mapping[str, Any]) -> Check:
+    return Check(one["state"], one["level"], one["problems"], moment(one["at"]))
+
+
+def _whys(parts: Iterable[str]) -> dict[str, str]:
+    """What the failed ones said, by the id as a database writes it into JSON."""
+    ids = {key: UUID(key) for key in parts}
+    rows = BackupPart.objects.filter(pk__in=ids.values()) if ids else BackupPart.objects.none()
+    said = dict(rows.order_by().values_list("pk", "error_message"))
+    return {key: said[pk] for key, pk in ids.items() if pk in said}
+
+
+def _repositories(keys: Iterable[str]) -> dict[str, tuple[Repository, bool]]:
+    """(the repository, is it in reach?) by its id as a database writes it into JSON. Thousands of points lie in a few:
+    those are fetched once each, not beside every point."""
+    ids = {key: UUID(key) for key in keys}
+    rows = Repository.objects.select_related("storage").in_bulk(ids.values())
+    lost = _out_of_reach(rows.values())
+    return {key: (rows[pk], pk not in lost) for key, pk in ids.items()}
 
 
 def _out_of_reach(repositories: Iterable[Repository]) -> frozenset[UUID]:
@@ -112,7 +139,7 @@ def _out_of_reach(repositories: Iterable[Repository]) -> frozenset[UUID]:
     return frozenset(key for key, at in failed.items() if at and not (ended.get(key) and ended[key] > at))
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
     """As a database writes it into JSON; SQLite leaves out that it is UTC."""
     at = datetime.fromisoformat(text)
     return at if at.tzinfo else at.replace(tzinfo=UTC)

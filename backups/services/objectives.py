@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
-from backups.models import MOST_MINUTES, Source
+from backups.models import MOST_MINUTES, Policy
 
 RPO = timedelta(minutes=60)  # where nobody names a target
 
@@ -21,13 +22,29 @@ def register(environments: Environments) -> None:
     _ENVIRONMENTS.append(environments)
 
 
-def rpo(sources: Sequence[Source]) -> dict[UUID, timedelta]:
+class Promised(Protocol):
+    """A source, or what was read of one."""
+
+    @property
+    def pk(self) -> UUID:
+        """Its id."""
+
+    @property
+    def environment_id(self) -> UUID:
+        """Where it belongs."""
+
+    @property
+    def policy(self) -> Policy | None:
+        """Its promise."""
+
+
+def rpo(sources: Sequence[Promised]) -> dict[UUID, timedelta]:
     """The target of each source: its policy's, else its environment's, else 60 minutes."""
     said = {key: target for environments in _ENVIRONMENTS for key, target in environments().items()}
     return {source.pk: _promised(source) or said.get(source.environment_id, RPO) for source in sources}
 
 
-def _promised(source: Source) -> timedelta | None:
+def _promised(source: Promised) -> timedelta | None:
     minutes = source.policy.rpo_target_minutes if source.policy else None
     return span(minutes) if minutes else None
 

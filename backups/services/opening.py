@@ -9,6 +9,7 @@ import base64
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.failures import Refused
 from backups.kinds import STORAGES
@@ -33,12 +34,15 @@ def repository(row: Repository) -> dict[str, Any]:
     restored, and nothing writes to it.
     """
     if row.state == RepositoryState.CREATING:
-        raise Refused(f"The repository “{row}” is still being created.", code="state-conflict")
+        told = _("The repository “%(repository)s” is still being created.")
+        raise Refused(told % {"repository": row}, code="state-conflict")
     spec = {
         "store": store(row.storage),
         "secret": {"kind": "keyfile", "value": keyfile(row)},
         "id": row.engine_id, "anchors": list(row.anchors), **surroundings(row),
     }  # fmt: skip
+    if coming := row.secrets.get("next"):
+        spec["next"] = {"kind": "keyfile", "value": base64.b64decode(coming)}
     return spec | ({"anchors": [], "cache": ""} if row.state == RepositoryState.TAMPERED else {})
 
 

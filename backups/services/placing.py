@@ -30,7 +30,8 @@ def here(node: Node | None) -> bool:
 def must_be_here(node: Node | None, what: str) -> None:
     """Refused, with the cure, when only another host reaches it."""
     if not here(node):
-        raise Refused(f"Only the node “{node}” reaches {what}; do this on that host.", code="worker-unavailable")
+        told = _("Only the node “%(node)s” reaches %(what)s; do this on that host.")
+        raise Refused(told % {"node": node, "what": what}, code="worker-unavailable")
 
 
 def node_for(source: Source, repository: Repository) -> Node | None:

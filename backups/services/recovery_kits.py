@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.utils.translation import gettext_lazy
 
@@ -48,11 +49,12 @@ class RecoveryKit:
     repository_id: str  # 32 hexadecimal digits, written in the repository itself
     place: str  # where the repository is, in words
     code: str = field(repr=False)
+    made: datetime | None = None  # None: with the repository
 
     @property
     def text(self) -> str:
         """The kit as a page to print: what it is, the code, and how to bring data back without the console."""
         return str(_PAGE) % {
             "name": self.repository.name, "id": self.repository_id, "place": self.place, "code": self.code,
-            "made": f"{self.repository.created_at:%Y-%m-%d %H:%M}",
+            "made": f"{self.made or self.repository.created_at:%Y-%m-%d %H:%M}",
         }  # fmt: skip

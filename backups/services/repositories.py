@@ -11,10 +11,12 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure, Invalid, Refused
+from aihub_backup.core.models import Job
 from aihub_backup.core.redaction import remember as mask
 from backups import engine
 from backups.engine.codec import LEVELS
@@ -28,6 +30,21 @@ from backups.services.running import perform
 PATIENCE = 300.0  # seconds; Argon2 and a slow place together
 OWN_JOB = "own-protection"
 ABANDONED_AFTER = timedelta(minutes=10)  # a creation that says nothing for so long was interrupted
+
+# Why backups do not go there. A schedule's slot keeps the sentence, and pages tell it in the reader's language.
+_NONE_YET = gettext_noop("There is no repository yet; create one before the first backup.")
+_SEVERAL = gettext_noop("There are several repositories, and the source names none: say where its backups go.")
+_NOT_WRITTEN = gettext_noop("The repository “%(repository)s” is %(state)s; nothing is written to it.")
+_SWITCHED_OFF = gettext_noop("The storage “%(storage)s” is switched off; enable it, or choose another repository.")
+_UNPROVEN = gettext_noop(
+    "The recovery kit of the repository “%(repository)s” was never proven: enter its printed code first, so"
+    " that these backups can be opened when this console is lost."
+)
+_TAKEN_OVER = gettext_noop(
+    "Another console has taken the repository “%(repository)s” over; this one may only read it. Go on there, or"
+    " adopt it here once more and take it over (`aihub repository adopt --take-over`)."
+)
+REFUSALS = (_NONE_YET, _SEVERAL, _NOT_WRITTEN, _SWITCHED_OFF, _UNPROVEN, _TAKEN_OVER)
 
 _LEVELS = {Codec.ZSTD: LEVELS[EngineCodec.ZSTD], Codec.GZIP: LEVELS[EngineCodec.GZIP]}  # the others have none
 
@@ -70,13 +87,18 @@ def prove_kit(repository: Repository, code: str, *, by: Actor) -> Repository:
     """
     mask([code])
     placing.must_be_here(repository.node, f"the repository “{repository}”")
-    spec = {**opening.repository(repository), "secret": {"kind": "recovery", "value": code}, "cache": ""}
+    spec = {**opening.repository(repository), "secret": {"kind": "recovery", "value": code}, "next": None, "cache": ""}
     try:
         perform({"job": "unlock", "repository": spec}, patience=PATIENCE)
     except Failure as failure:
         if failure.code == "wrong-secret":
             raise Refused(failure.message, code="wrong-recovery-code") from None
         raise
+    return note_proof(repository, by=by)
+
+
+def note_proof(repository: Repository, *, by: Actor) -> Repository:
+    """A printed code was typed, and opened the repository."""
     with transaction.atomic():
         repository.kit_proven_at = timezone.now()
         repository.save(update_fields=["kit_proven_at", "updated_at"])
@@ -91,11 +113,15 @@ def _ask_for_own_protection(repository: Repository) -> None:
 
 
 def waive_kit(repository: Repository, *, reason: str, by: Actor) -> Repository:
-    """Accept backups without a proven kit; who said so and why is recorded."""
+    """Accept backups without a proven kit; who said so and why is recorded.
+
+    The console protects itself as soon as backups are accepted, here as after a proof.
+    """
     repository.kit_waived_at, repository.kit_waived_by = timezone.now(), by.name[:200]
     with transaction.atomic():
         repository.save(update_fields=["kit_waived_at", "kit_waived_by", "updated_at"])
         record("repository.kit.waive", repository, by=by, reason=reason)
+        _ask_for_own_protection(repository)
     return repository
 
 
@@ -114,12 +140,9 @@ def default() -> Repository:
     rows = Repository.objects.select_related("storage__node")
     found = list(rows.filter(state__in=_OURS)[:2] or rows.filter(state__in=IN_USE)[:2])
     if not found:
-        raise Refused(_("There is no repository yet; create one before the first backup."), code="source-not-ready")
+        raise Refused(_(_NONE_YET), code="source-not-ready")
     if len(found) > 1:
-        raise Refused(
-            _("There are several repositories, and the source names none: say where its backups go."),
-            code="source-not-ready",
-        )
+        raise Refused(_(_SEVERAL), code="source-not-ready")
     return found[0]
 
 
@@ -133,40 +156,33 @@ def keep_habits(added: Repository, *, by: Actor) -> None:
         record("source.update", source, by=by, repository=before[0].name, because_of=added.name)
 
 
+def of_job(job: Job) -> Repository:
+    """The repository that a job works on, ready to be opened."""
+    return Repository.objects.select_related("storage__node", "storage__environment").get(pk=str(job.target_id))
+
+
 def must_take(repository: Repository) -> None:
     """Refused when its log must not grow: it is tampered, retired or being created. Asked again when the work begins,
     because it may have become so since it was asked for."""
     must_be_ours(repository)
     if repository.state != RepositoryState.OK:
-        told = _("The repository “%(repository)s” is %(state)s; nothing is written to it.")
-        raise Refused(
-            told % {"repository": repository, "state": repository.get_state_display()}, code="source-not-ready",
-            facts={"repository_state": repository.state},
-        )  # fmt: skip
+        told = _(_NOT_WRITTEN) % {"repository": repository, "state": repository.get_state_display()}
+        raise Refused(told, code="source-not-ready", facts={"repository_state": repository.state})
 
 
 def must_be_ours(repository: Repository) -> None:
     """Refused (taken-over) when another console writes there now: it may forget what this one knows."""
     if repository.state == RepositoryState.TAKEN_OVER:
-        told = _(
-            "Another console has taken the repository “%(repository)s” over; this one may only read it. Go on there, or"
-            " adopt it here once more and take it over (`aihub repository adopt --take-over`)."
-        )
-        raise Refused(told % {"repository": repository}, code="taken-over")
+        raise Refused(_(_TAKEN_OVER) % {"repository": repository}, code="taken-over")
 
 
 def must_be_writable(repository: Repository) -> None:
     """Refused, with the cure, unless backups may go into it now."""
     must_take(repository)
     if not repository.storage.enabled:
-        told = _("The storage “%(storage)s” is switched off; enable it, or choose another repository.")
-        raise Refused(told % {"storage": repository.storage}, code="source-not-ready")
+        raise Refused(_(_SWITCHED_OFF) % {"storage": repository.storage}, code="source-not-ready")
     if not repository.kit_settled:
-        told = _(
-            "The recovery kit of the repository “%(repository)s” was never proven: enter its printed code first, so"
-            " that these backups can be opened when this console is lost."
-        )
-        raise Refused(told % {"repository": repository}, code="recovery-kit-unproven")
+        raise Refused(_(_UNPROVEN) % {"repository": repository}, code="recovery-kit-unproven")
 
 
 def remember(repository: Repository, leaves: Iterable[str]) -> None:
@@ -189,7 +205,8 @@ def accept_history(repository: Repository, *, reason: str, by: Actor) -> Reposit
     not told meanwhile it is told now: the holds.
     """
     if repository.state != RepositoryState.TAMPERED:
-        raise Refused(f"The repository “{repository}” is {repository.get_state_display()}; nothing is to be accepted.")
+        told = _("The repository “%(repository)s” is %(state)s; nothing is to be accepted.")
+        raise Refused(told % {"repository": repository, "state": repository.get_state_display()})
     with transaction.atomic():
         repository.move_to(RepositoryState.OK, anchors=[], era=F("era") + 1)
         untold.tell_again(repository)
@@ -216,7 +233,8 @@ def learn(repository: Repository, failure: Failure) -> None:
 def _check_level(codec: str, level: int) -> None:
     low, high = _LEVELS.get(Codec(codec), (level, level))
     if not low <= level <= high:
-        sentence = f"{Codec(codec).label} has the levels {low} to {high}, not {level}."
+        told = _("%(codec)s has the levels %(low)d to %(high)d, not %(level)d.")
+        sentence = told % {"codec": Codec(codec).label, "low": low, "high": high, "level": level}
         raise Invalid(sentence, errors={"level": sentence})
 
 
@@ -258,7 +276,8 @@ def _refuse_used_storage(repository: Repository) -> None:
     storage = repository.storage
     used = Repository.objects.filter(storage=storage).exclude(pk=repository.pk).first()
     if used is not None:
-        raise Refused(f"The storage “{storage}” holds the repository “{used}” already.", code="place-taken")
+        told = _("The storage “%(storage)s” holds the repository “%(repository)s” already.")
+        raise Refused(told % {"storage": storage, "repository": used}, code="place-taken")
 
 
 def _init_job(repository: Repository, passphrase: str) -> dict[str, Any]:

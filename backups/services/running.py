@@ -38,6 +38,7 @@ _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "SSL_CERT_FILE"
 _INHERITED_PREFIXES = ("LC_", "LANG", "COVERAGE_")
 
 Events = Callable[[Mapping[str, Any]], None]
+Answers = Callable[[Mapping[str, Any]], bool]  # yes or no to a runner's question; at once
 
 
 class Holder(Protocol):
@@ -61,12 +62,14 @@ def perform(
     *,
     lease: Holder | None = None,
     events: Events | None = None,
+    answers: Answers | None = None,
     patience: float | None = None,
 ) -> dict[str, Any]:
     """Do one job of `backups.runner` and return its result. No database transaction may be open.
 
     Under a lease: progress goes to `lease.progress`, a cancel or a lost lease ends the runner, and its `ready` is
-    answered with `commit` only after `lease.commit_guard()`. Other events ("item", "problem", "rows") go to `events`.
+    answered with `commit` only after `lease.commit_guard()`. Other events ("item", "problem", "rows") go to `events`,
+    and each "question" to `answers`, which answers from what the database says.
     Without a lease the work must end within `patience` seconds (None: no bound) and nothing is ever committed.
     Raises Failure with the runner's code and sentence, or the lease's Cancelled, LostLease, Stopping.
     """
@@ -80,7 +83,7 @@ def perform(
         stack.callback(_close, child)
         if lease is not None:
             lease.own(child)
-        return _Conversation(child, lease, events, patience).hold(job)
+        return _Conversation(child, lease, events, patience, answers).hold(job)
 
 
 def work() -> Path:
@@ -121,9 +124,10 @@ class _Conversation:
     """One job's messages, there and back."""
 
     def __init__(
-        self, child: processes.Child, lease: Holder | None, events: Events | None, patience: float | None
-    ) -> None:
-        self._child, self._lease, self._events = child, lease, events
+        self, child: processes.Child, lease: Holder | None, events: Events | None, patience: float | None,
+        answers: Answers | None = None,
+    ) -> None:  # fmt: skip
+        self._child, self._lease, self._events, self._answers = child, lease, events, answers
         self._deadline = time.monotonic() + patience if patience is not None else None
         self._decoder, self._log = Decoder(), _Log(child.pid)
         self._last: Message | None = None
@@ -175,6 +179,8 @@ class _Conversation:
             self._last = message
         elif event == "ready":
             self._answer()
+        elif event == "question":
+            self._reply(message)
         elif event == "progress":
             if self._lease is not None:
                 self._lease.progress({name: value for name, value in message.items() if name != "event"})
@@ -195,6 +201,11 @@ class _Conversation:
             self._end(error)
         else:
             self._send({"do": "commit"})
+
+    def _reply(self, question: Message) -> None:
+        """Who is on the way to the end has heard so, or hears it next."""
+        if self._ending is None:
+            self._send({"do": "yes" if self._answers is not None and self._answers(question) else "no"})
 
     def _look(self) -> None:
         """Has the lease, or our patience, come to its end?"""

@@ -7,6 +7,7 @@ from itertools import count
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, models
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.failures import Invalid, Refused
 from aihub_backup.core.letters import unseen
@@ -20,7 +21,7 @@ def checked(row: models.Model, *, besides: Iterable[str] = ()) -> None:
     `besides` are fields that the caller fills in later.
     """
     if sentence := _name_error(str(getattr(row, "name", ""))):
-        raise Invalid(f"The {row._meta.verbose_name} is not valid. name: {sentence}", errors={"name": sentence})
+        raise Invalid(_not_valid(row, f"name: {sentence}"), errors={"name": sentence})
     names = {field.name for field in row._meta.get_fields()}
     try:
         row.full_clean(exclude=names & {*_UNCHECKED, *besides})
@@ -30,9 +31,9 @@ def checked(row: models.Model, *, besides: Iterable[str] = ()) -> None:
 
 def _name_error(name: str) -> str:
     if name in (".", ".."):
-        return "“.” and “..” lead elsewhere in a path; choose another name."
+        return _("“.” and “..” lead elsewhere in a path; choose another name.")
     if any(unseen(letter) for letter in name):  # a terminal would obey them, and a reader be deceived
-        return "This holds characters that nobody sees; leave them out."
+        return _("This holds characters that nobody sees; leave them out.")
     return ""
 
 
@@ -55,8 +56,8 @@ def free_name(model: type[models.Model], wanted: str) -> str:
 
 def taken(row: models.Model) -> Refused:
     """Somebody else has the name."""
-    noun = row._meta.verbose_name
-    return Refused(f"There is a {noun} “{getattr(row, 'name', row)}” already; choose another name.", code="name-taken")
+    told = _("There is a %(noun)s “%(name)s” already; choose another name.")
+    return Refused(told % {"noun": row._meta.verbose_name, "name": getattr(row, "name", row)}, code="name-taken")
 
 
 def _refusal(row: models.Model, error: ValidationError) -> Refused:
@@ -65,4 +66,8 @@ def _refusal(row: models.Model, error: ValidationError) -> Refused:
         return taken(row)
     errors = {"" if name == NON_FIELD_ERRORS else name: " ".join(ones[0].messages) for name, ones in found.items()}
     listed = " ".join(f"{name}: {sentence}" if name else sentence for name, sentence in errors.items())
-    return Invalid(f"The {row._meta.verbose_name} is not valid. {listed}", errors=errors)
+    return Invalid(_not_valid(row, listed), errors=errors)
+
+
+def _not_valid(row: models.Model, why: str) -> str:
+    return _("The %(noun)s is not valid. %(why)s") % {"noun": row._meta.verbose_name, "why": why}

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from aihub_backup.core.audit import Actor, record
@@ -62,7 +63,8 @@ def preset(key: str) -> dict[str, Any]:
     Invalid names the presets."""
     found = next((one for one in _presets() if one.key == key), None)
     if found is None:
-        sentence = f"There is no preset “{key[:40]}”; the presets are {', '.join(one.key for one in presets())}."
+        told = gettext("There is no preset “%(word)s”; the presets are %(known)s.")
+        sentence = told % {"word": key[:40], "known": ", ".join(one.key for one in presets())}
         raise Invalid(sentence, errors={"preset": sentence})
     return {name: value for name, value in asdict(found).items() if name not in ("key", "told")}
 
@@ -127,7 +129,7 @@ def enable(schedule: Schedule, *, by: Actor) -> Schedule:
 def disable(schedule: Schedule, *, by: Actor, reason: str) -> Schedule:
     """No backup any more by itself, and what is waiting is withdrawn. Invalid without a reason."""
     if not reason.strip():
-        sentence = "Say why the schedule is disabled: whoever misses its backups will ask."
+        sentence = gettext("Say why the schedule is disabled: whoever misses its backups will ask.")
         raise Invalid(sentence, errors={"reason": sentence})
     return _switch(schedule, False, reason.strip(), by) if schedule.enabled else schedule
 
@@ -192,7 +194,7 @@ def _policy(given: Any, days: int | None, by: Actor) -> Any:
     if days is None:
         return given
     if given is not None:
-        sentence = "A policy is given already; give one of them."
+        sentence = gettext("A policy is given already; give one of them.")
         raise Invalid(sentence, errors={"retention_days": sentence})
     return policies.keep_days(days, by=by)
 
@@ -204,7 +206,7 @@ def _check(schedule: Schedule, sources: Sequence[Source]) -> None:
     schedule.tags = labels(schedule.tags)
     scope.check(scope.known_type(schedule.type), sources, schedule.strategy)
     if sources and schedule.tags:
-        sentence = "Name sources or tags, not both."
+        sentence = gettext("Name sources or tags, not both.")
         raise Invalid(sentence, errors={"tags": sentence})
     _refuse_foreign(schedule, sources)
     saving.checked(schedule, besides=("periodic_task", "crontab"))
@@ -213,17 +215,18 @@ def _check(schedule: Schedule, sources: Sequence[Source]) -> None:
 def _refuse_foreign(schedule: Schedule, sources: Sequence[Source]) -> None:
     for source in sources:
         if schedule.environment is not None and source.environment_id != schedule.environment.pk:
-            sentence = (
-                f"The source “{source}” belongs to the environment “{source.environment}”, the schedule to"
-                f" “{schedule.environment}”."
+            told = gettext(
+                "The source “%(source)s” belongs to the environment “%(environment)s”, the schedule to “%(other)s”."
             )
+            facts = {"source": source, "environment": source.environment, "other": schedule.environment}
+            sentence = told % facts
             raise Invalid(sentence, errors={"sources": sentence})
 
 
 def _store(schedule: Schedule, changes: Mapping[str, Any]) -> None:
     written = set(changes)
     if _TIMES & written:
-        slots.begin_anew(schedule, timezone.now(), "The schedule was given another time.")
+        slots.begin_anew(schedule, timezone.now(), slots.ANOTHER_TIME)
         written.add("decided_until")
     saving.write(schedule, written)
     beat.follow(schedule)

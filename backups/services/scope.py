@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from aihub_backup.core.failures import Invalid, Refused
 from backups.kinds import FAMILIES, STRATEGIES
 from backups.models import BackupType, Mode, Source
+
+# Why a run cannot be. A schedule's slot keeps the sentence, and pages tell it in the reader's language.
+NOTHING = gettext_noop(
+    "No enabled source is in scope, so there is nothing to back up; add one, or resume a paused one."
+)
+NOTHING_OF = gettext_noop(
+    "No enabled source of the strategy “%(word)s” is in scope, so there is nothing to back up; add one, or resume a"
+    " paused one."
+)
+NOT_YET = gettext_noop("This version has no strategy for “%(word)s” yet, so there is nothing of that kind to back up.")
+ARCHIVED = gettext_noop("The source “%(source)s” is archived; resume it first.")
 
 _MODES = {BackupType.INCREMENTAL: Mode.INCREMENTAL, BackupType.DIFFERENTIAL: Mode.DIFFERENTIAL}
 
@@ -16,8 +29,8 @@ _MODES = {BackupType.INCREMENTAL: Mode.INCREMENTAL, BackupType.DIFFERENTIAL: Mod
 def known_type(word: str) -> BackupType:
     """The type of that name. Invalid names the eight."""
     if word not in BackupType.values:
-        known = ", ".join(BackupType.values)
-        sentence = f"There is no backup type “{word[:40]}”; the types are {known}."
+        told = _("There is no backup type “%(word)s”; the types are %(known)s.")
+        sentence = told % {"word": word[:40], "known": ", ".join(BackupType.values)}
         raise Invalid(sentence, errors={"type": sentence})
     return BackupType(word)
 
@@ -58,7 +71,9 @@ def choose(
         return _in_service(kinds, within, kind, family)
     chosen = sorted({source.pk: source for source in named}.values(), key=lambda source: source.name)
     if not chosen:
-        raise Invalid("No sources are named.", errors={"sources": "Name at least one, or leave the list out."})
+        raise Invalid(
+            _("No sources are named."), errors={"sources": _("Name at least one, or leave the list out.")}
+        )  # fmt: skip
     for source in chosen:
         _must_fit(source, kinds, kind, family)
     return chosen
@@ -86,12 +101,13 @@ def _fitting(kind: BackupType, family: str, within: QuerySet[Source]) -> QuerySe
 def _kinds(kind: BackupType, family: str) -> tuple[str, ...] | None:
     """The strategy kinds that may take part; None: every kind."""
     if family and family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        sentence = f"There is no strategy “{family[:40]}”; the strategies are {known}."
+        told = _("There is no strategy “%(word)s”; the strategies are %(known)s.")
+        sentence = told % {"word": family[:40], "known": ", ".join(FAMILIES)}
         raise Invalid(sentence, errors={"strategy": sentence})
     named = kind if kind in FAMILIES else ""
     if named and family and named != family:
-        sentence = f"A backup of the type {kind} has the strategy {named}, not {family}."
+        told = _("A backup of the type %(type)s has the strategy %(strategy)s, not %(other)s.")
+        sentence = told % {"type": kind, "strategy": named, "other": family}
         raise Invalid(sentence, errors={"strategy": sentence})
     return FAMILIES.get(named or family)
 
@@ -112,18 +128,19 @@ def _complete(rows: QuerySet[Source]) -> QuerySet[Source]:
 def _nothing(kinds: tuple[str, ...] | None, kind: BackupType, family: str) -> str:
     if not is_possible(kind, family):
         return _not_yet(kind, family)
-    word = family or kind
-    what = f"source of the strategy “{word}”" if kinds is not None else "source"
-    return f"No enabled {what} is in scope, so there is nothing to back up; add one, or resume a paused one."
+    if kinds is None:
+        return _(NOTHING)
+    return _(NOTHING_OF) % {"word": family or kind}
 
 
 def _not_yet(kind: BackupType, family: str) -> str:
-    return f"This version has no strategy for “{family or kind}” yet, so there is nothing of that kind to back up."
+    return _(NOT_YET) % {"word": family or kind}
 
 
 def _must_fit(source: Source, kinds: tuple[str, ...] | None, kind: BackupType, family: str) -> None:
     if source.archived_at is not None:
-        raise Refused(f"The source “{source}” is archived; resume it first.", code="source-not-ready")
+        raise Refused(_(ARCHIVED) % {"source": source}, code="source-not-ready")
     if kinds is not None and source.kind not in kinds:
-        sentence = f"The source “{source}” is of the kind {source.kind}, which “{family or kind}” does not mean."
+        told = _("The source “%(source)s” is of the kind %(kind)s, which “%(word)s” does not mean.")
+        sentence = told % {"source": source, "kind": source.kind, "word": family or kind}
         raise Invalid(sentence, errors={"sources": sentence})

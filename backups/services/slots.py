@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from aihub_backup.core import tags
@@ -30,7 +31,7 @@ from backups.models import (
     Source,
     Trigger,
 )  # fmt: skip
-from backups.services import backups, cron, scope
+from backups.services import backups, cron, repositories, scope
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,12 @@ SET_BACK = timedelta(hours=1)
 _SUPERSEDED = gettext_noop("A newer slot took its place.")
 _LATE = gettext_noop("Nobody could begin it within the grace.")
 _PAUSED = gettext_noop("All its sources are paused.")
-NOTES = (_SUPERSEDED, _LATE, _PAUSED)
+_ALL_PAUSED = gettext_noop("All sources of the schedule “%(schedule)s” are paused; resume one.")
+ANOTHER_TIME = gettext_noop("The schedule was given another time.")
+NOTES = (
+    _SUPERSEDED, _LATE, _PAUSED, ANOTHER_TIME, _ALL_PAUSED, scope.NOTHING, scope.NOTHING_OF, scope.NOT_YET,
+    scope.ARCHIVED, backups.BUSY, *repositories.REFUSALS,
+)  # fmt: skip
 
 
 def schedule_due(schedule_id: UUID | str, now: datetime | None = None) -> Backup | None:
@@ -92,7 +98,7 @@ def ask(schedule: Schedule, *, by: Actor, trigger: str, within: QuerySet[Source]
     rows = covered(schedule, within)
     chosen = _meant(schedule, rows)
     if chosen == []:
-        raise Refused(f"All sources of the schedule “{schedule}” are paused; resume one.", code="source-not-ready")
+        raise Refused(_(_ALL_PAUSED) % {"schedule": schedule}, code="source-not-ready")
     return backups.request(
         schedule.type, by=by, trigger=trigger, sources=chosen, within=rows, family=schedule.strategy,
         policy=schedule.policy, label=schedule.name,

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.audit import Actor, record
 from aihub_backup.core.failures import Invalid, Refused
@@ -147,7 +148,8 @@ def resume(source: Source, *, by: Actor) -> Source:
 def must_be_tried(source: Source) -> None:
     """Refused, with the cure, while what another console knew of it was not tried out from here."""
     if source.untried:
-        raise Refused(f"“{source}” was adopted. {source.test_error}", code="source-not-ready")
+        told = _("“%(source)s” was adopted. %(why)s") % {"source": source, "why": source.test_error}
+        raise Refused(told, code="source-not-ready")
 
 
 def archive(source: Source, *, by: Actor, reason: str = "") -> Source:

@@ -91,6 +91,17 @@ def update(storage: Storage, *, by: Actor, **changes: Any) -> Storage:
     return storage
 
 
+def take_back(storage: Storage, *, by: Actor) -> bool:
+    """Remove a storage that was made a moment ago for something that failed; False, and it stays, where a repository
+    was begun in it: its row has the keys of what may lie there."""
+    with transaction.atomic():
+        if Repository.objects.select_for_update().filter(storage=storage).exists():
+            return False
+        record("storage.remove", storage, by=by)
+        storage.delete()
+    return True
+
+
 def test(storage: Storage, *, by: Actor) -> Storage:
     """Reach the place, ask for its capabilities, open the repository that belongs there; write down the result
     (`tested_at`, `test_error`)."""

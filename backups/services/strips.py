@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Count, QuerySet
@@ -17,14 +16,14 @@ from backups.models import BackupPart, PartState, ScheduleSlot, SlotState, Sourc
 
 DAYS = 30
 _WORST_FIRST = ("failed", "missed", "warning", "ok")
-_OF_PART = {
+_OF_PART: dict[str, str] = {
     PartState.COMPLETED: "ok", PartState.EXPIRED: "ok", PartState.DELETED: "ok", PartState.DELETING: "ok",
     PartState.COMPLETED_WITH_WARNINGS: "warning", PartState.FAILED: "failed",
 }  # fmt: skip
+_NOTHING: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A day: ok, warning, failed, missed, or none when nothing ended."""
 
     day: date
@@ -36,10 +35,11 @@ Strip = list[Cell]
 
 def strips(sources: Sequence[Source]) -> dict[UUID, Strip]:
     """The last 30 days of each source, oldest first, in two queries. Missed are slots of schedules that name it."""
-    happened: dict[tuple[UUID, date], set[str]] = {}
+    happened: dict[UUID, dict[date, set[str]]] = {source.pk: {} for source in sources}
     for source, day, state in [*_parts(sources), *_missed(sources)]:
-        happened.setdefault((source, day), set()).add(state)
-    return {source.pk: [_cell(day, happened.get((source.pk, day), set())) for day in days()] for source in sources}
+        happened[source].setdefault(day, set()).add(state)
+    shown = days()
+    return {key: [_cell(day, told.get(day, _NOTHING)) for day in shown] for key, told in happened.items()}
 
 
 def days() -> list[date]:
@@ -48,27 +48,30 @@ def days() -> list[date]:
     return [today - timedelta(days=back) for back in reversed(range(DAYS))]
 
 
-def whole(sources: QuerySet[Source]) -> Strip:
-    """One strip of them all: the worst of each day, whichever source it befell."""
+class Together(NamedTuple):
+    """The last 30 days of many sources."""
+
+    strip: Strip  # the worst of each day, whichever source it befell
+    good: int  # runs that ended with a recovery point
+    failed: int
+
+
+def together(sources: QuerySet[Source]) -> Together:
+    """Of them all, from one look at the runs of these days and one at the slots."""
+    keys = sources.order_by().values("pk")
+    runs = _ended().filter(source__in=keys).annotate(day=Day("created_at")).order_by()
+    rows = runs.values_list("day", "state").annotate(count=Count("*"))
+    counted = [(day, _OF_PART[state], count) for day, state, count in rows]
+    missed = _skipped().filter(schedule__sources__in=keys).values_list("day", flat=True).distinct().order_by()
     happened: dict[date, set[str]] = {}
-    parts = _ended().filter(source__in=sources.order_by().values("pk")).annotate(day=Day("created_at"))
-    for day, state in parts.values_list("day", "state").distinct().order_by():
-        happened.setdefault(day, set()).add(_OF_PART[PartState(state)])
-    missed = _skipped().filter(schedule__sources__in=sources.order_by().values("pk"))
-    for day in missed.values_list("day", flat=True).distinct().order_by():
-        happened.setdefault(day, set()).add("missed")
-    return [_cell(day, happened.get(day, set())) for day in days()]
+    for day, word in [*((day, word) for day, word, _count in counted), *((day, "missed") for day in missed)]:
+        happened.setdefault(day, set()).add(word)
+    failed = sum(count for _day, word, count in counted if word == "failed")
+    good = sum(count for _day, _word, count in counted) - failed
+    return Together([_cell(day, happened.get(day, _NOTHING)) for day in days()], good, failed)
 
 
-def counts(sources: QuerySet[Source]) -> tuple[int, int]:
-    """How many runs of the last 30 days ended with a recovery point, and how many failed."""
-    rows = BackupPart.objects.filter(source__in=sources.order_by().values("pk"), created_at__gte=_begin())
-    told = dict(rows.values_list("state").annotate(count=Count("pk")))
-    good = sum(told.get(state, 0) for state, word in _OF_PART.items() if word in ("ok", "warning"))
-    return good, told.get(PartState.FAILED, 0)
-
-
-def _cell(day: date, happened: set[str]) -> Cell:
+def _cell(day: date, happened: Collection[str]) -> Cell:
     return Cell(day, next((state for state in _WORST_FIRST if state in happened), "none"))
 
 
@@ -90,7 +93,7 @@ def _skipped() -> QuerySet[Any, Any]:
 def _parts(sources: Sequence[Source]) -> list[tuple[UUID, date, str]]:
     rows = _ended().filter(source__in=sources).annotate(day=Day("created_at"))
     told = rows.values_list("source", "day", "state").distinct().order_by()
-    return [(source, day, _OF_PART[PartState(state)]) for source, day, state in told]
+    return [(source, day, _OF_PART[state]) for source, day, state in told]
 
 
 def _missed(sources: Sequence[Source]) -> list[tuple[UUID, date, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aihub_backup.core import jobs
@@ -17,10 +18,12 @@ from aihub_backup.core.audit import SYSTEM, Actor, record
 from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.jobs import Handler, Lease
 from aihub_backup.core.models import Job
+from aihub_backup.core.models.job import JobState
 from backups.models import (
     Backup,
     BackupPart,
     PartState,
+    Repair,
     Repository,
     Storage,
     Trigger,
@@ -67,13 +70,13 @@ def request(
 def known_level(level: int) -> int:
     """1, 2 or 3. Invalid for everything else; 4 is told where it belongs."""
     if level == RESTORE_TEST:
-        sentence = (
+        sentence = _(
             "Level 4 is a restore test, not an integrity check, and not available yet: recover to a new place"
             " (POST /api/v1/backup/recover), look at what came back and remove it."
         )
         raise Invalid(sentence, errors={"level": sentence})
     if isinstance(level, bool) or level not in (1, 2, 3):
-        sentence = "The level is 1 (objects are there), 2 (SHA-256 of every object) or 3 (everything decrypted)."
+        sentence = _("The level is 1 (objects are there), 2 (SHA-256 of every object) or 3 (everything decrypted).")
         raise Invalid(sentence, errors={"level": sentence})
     return level
 
@@ -82,7 +85,7 @@ def cancel(verification: Verification, *, by: Actor) -> Verification:
     """End it. Refused (“not-cancellable”) when it has ended."""
     with transaction.atomic():
         if verification.job is None or verification.state not in VERIFICATION_ACTIVE:
-            raise Refused("The check has ended and cannot be cancelled any more.", code="not-cancellable")
+            raise Refused(_("The check has ended and cannot be cancelled any more."), code="not-cancellable")
         jobs.cancel(verification.job, by=by)
         verification.refresh_from_db()
         if verification.state == VerificationState.RUNNING:
@@ -92,8 +95,10 @@ def cancel(verification: Verification, *, by: Actor) -> Verification:
 
 
 def listing() -> QuerySet[Verification]:
-    """Every check, newest first, with part, source, backup and storage fetched along."""
-    return Verification.objects.select_related("part__source__environment", "part__backup", "storage", "job")
+    """Every check, newest first, with part, source, backup and storage fetched along; not the list of damaged packs,
+    which may be long."""
+    fetched = Verification.objects.select_related("part__source__environment", "part__backup", "storage", "job")
+    return fetched.defer("damaged")
 
 
 def get(reference: UUID | str) -> Verification:
@@ -103,15 +108,41 @@ def get(reference: UUID | str) -> Verification:
 
 def latest(part: BackupPart) -> Verification | None:
     """The newest check of the part that found something out."""
-    ended = [one for one in part.verifications.all() if one.state in CONCLUSIVE]
+    return newest_conclusive(checks_of(part))
+
+
+def checks_of(part: BackupPart) -> Sequence[Verification]:
+    """All of the part, as they were read beside it; read now if they were not."""
+    found: list[Verification] | None = vars(part).get("checks_read")
+    return list(part.verifications.all()) if found is None else found
+
+
+def newest_conclusive(checks: Iterable[Verification]) -> Verification | None:
+    """The same of checks in hand."""
+    ended = [one for one in checks if one.state in CONCLUSIVE]
     return max(ended, key=lambda one: (one.finished_at or one.created_at, one.pk), default=None)
 
 
 def damaged_packs(repository: Repository) -> list[str]:
-    """SHA-256 of the packs that checks found damaged, as hex: a backup stores anew what lies only in them."""
+    """SHA-256 of the packs that checks found damaged, as hex: a backup stores anew what lies only in them. Of what was
+    found before the last repair only that counts which it could not heal."""
     failed = Verification.objects.filter(part__repository=repository, state=VerificationState.FAILED)
-    names = {str(one["object"]) for found in failed.values_list("problems", flat=True) for one in found}
-    return sorted(name.rpartition("/")[2] for name in names if name.startswith("packs/"))
+    repaired = Repair.objects.filter(repository=repository, preview=False, job__state=JobState.COMPLETED)
+    found, last = failed, repaired.select_related("job").first()
+    if last is not None:
+        found = failed.filter(finished_at__gt=last.job.finished_at)
+    told = [*found.values_list("problems", "damaged"), *([_left_by(last)] if last else [])]
+    return sorted({digest for problems, damaged in told for digest in (*damaged, *_blamed(problems))})
+
+
+def _left_by(repair: Repair) -> tuple[list[dict[str, Any]], list[str]]:
+    return repair.found.get("problems", []), repair.found.get("damaged", [])
+
+
+def _blamed(problems: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All that rows of earlier versions tell."""
+    names = {str(one["object"]) for one in problems}
+    return [name.rpartition("/")[2] for name in names if name.startswith("packs/")]
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------
@@ -142,18 +173,19 @@ def _add(part: BackupPart, level: int, storage: Storage, by: Actor, trigger: str
 def _refuse_elsewhere(parts: Sequence[BackupPart], storage: Storage | None) -> None:
     for part in parts:
         if storage is not None and storage.pk != part.repository.storage_id:
-            sentence = (
-                f"The storage “{storage}” holds nothing of “{part.source}”; it is in “{part.repository.storage}”."
-                " Leave the storage out to check it there."
+            told = _(
+                "The storage “%(storage)s” holds nothing of “%(source)s”; it is in “%(other)s”. Leave the storage out"
+                " to check it there."
             )
+            sentence = told % {"storage": storage, "source": part.source, "other": part.repository.storage}
             raise Invalid(sentence, errors={"storage": sentence})
 
 
 def _nothing_to_check(parts: Sequence[BackupPart]) -> Refused:
     if parts and all(part.state in (PartState.DELETED, PartState.DELETING, PartState.EXPIRED) for part in parts):
-        return Refused("This backup was deleted; there is nothing left to verify.", code="backup-deleted")
-    return Refused("This backup holds no finished recovery point yet, so there is nothing to verify.",
-                   code="not-restorable")  # fmt: skip
+        return Refused(_("This backup was deleted; there is nothing left to verify."), code="backup-deleted")
+    told = _("This backup holds no finished recovery point yet, so there is nothing to verify.")
+    return Refused(told, code="not-restorable")
 
 
 # --- doing ----------------------------------------------------------------------------------------------------------
@@ -217,8 +249,9 @@ def _collect(event: Mapping[str, Any], problems: list[dict[str, Any]]) -> None:
 def _close(check: Verification, result: Mapping[str, Any], problems: list[dict[str, Any]], lease: Lease) -> None:
     count = int(result["problems"])
     found = {
-        "problems": problems, "problems_count": count, "objects_checked": result["objects"],
-        "bytes_checked": result["bytes"], "finished_at": timezone.now(), **clear(),
+        "problems": problems, "problems_count": count, "damaged": result["damaged"],
+        "objects_checked": result["objects"], "bytes_checked": result["bytes"], "finished_at": timezone.now(),
+        **clear(),
     }  # fmt: skip
     state = VerificationState.FAILED if count else VerificationState.PASSED
     with transaction.atomic():

@@ -45,6 +45,9 @@ class RecoveryPartShape(serializers.Serializer[Any]):
     restored_at = serializers.DateTimeField(allow_null=True)
     items = serializers.IntegerField(allow_null=True)
     size_bytes = serializers.IntegerField(allow_null=True)
+    kept_bytes = serializers.IntegerField(
+        allow_null=True, help_text="Of size_bytes: brought back by an attempt that was lost; not fetched again."
+    )
     failed_items = serializers.IntegerField(allow_null=True)
     oddities = Oddity(many=True, help_text="The first ones; empty in lists, and without backups.browse_backup.")
 
@@ -101,7 +104,7 @@ def recovery(row: Recovery, *, whole: bool = True, names: bool = False) -> dict[
 
 def _part(row: Recovery, part: RecoveryPart, names: bool) -> dict[str, Any]:
     place = f"{row.target_path}/{part.place}" if part.place else row.target_path
-    counts = {"items": "items", "size_bytes": "bytes", "failed_items": "failed"}
+    counts = {"items": "items", "size_bytes": "bytes", "kept_bytes": "kept", "failed_items": "failed"}
     return {
         "id": part.part_id, "source": told.source(part.part.source), "backup": part.part.backup_id,
         "data_as_of": part.part.data_as_of, "place": place, "restored_at": part.restored_at,

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from aihub_backup.core import audit, jobs, nodes
 from aihub_backup.core.audit import Actor
@@ -149,8 +150,8 @@ def cancel(recovery: Recovery, *, by: Actor, reason: str = "") -> Recovery:
     if recovery.state == RecoveryState.CANCELLING:
         return recovery
     if recovery.state not in BEFORE_THE_START | WORKING or recovery.job is None:
-        words = f"The recovery is {recovery.get_state_display()} and cannot be cancelled any more."
-        raise Refused(words, code="not-cancellable")
+        told = _("The recovery is %(state)s and cannot be cancelled any more.")
+        raise Refused(told % {"state": recovery.get_state_display()}, code="not-cancellable")
     with transaction.atomic():
         audit.record("recovery.cancel_requested", recovery, by=by, reason=reason)
         jobs.cancel(recovery.job, by=by)
@@ -162,7 +163,7 @@ def refuse_rollback(recovery: Recovery) -> Refused:
     """Why there is nothing to roll back: the way it came left what was there before untouched."""
     what = "database" if recovery.target_kind == TargetKind.NEW_DATABASE else "directory"
     if recovery.active:
-        words = "This recovery has not ended; cancel it instead (DELETE), and nothing stays behind."
+        words = _("This recovery has not ended; cancel it instead (DELETE), and nothing stays behind.")
     else:
         words = (
             f"This recovery wrote to a new place ({recovery.target_path}) and replaced nothing, so there is nothing to"
@@ -180,26 +181,29 @@ def _refuse_later(target: Target, conflict: str, purpose: str) -> None:
         words = f"{_LATER[TargetKind(target.kind)]} is not available yet. {cure}"
         raise Refused(words, code="not-available", facts={"pointer": "/target/kind"})
     if conflict != FAIL:
-        words = f"A new place is empty, so “{conflict}” has no meaning there; use “{FAIL}” or leave it out."
-        raise Refused(words, code="not-available", facts={"pointer": "/conflict"})
+        told = _("A new place is empty, so “%(word)s” has no meaning there; use “%(fail)s” or leave it out.")
+        raise Refused(told % {"word": conflict, "fail": FAIL}, code="not-available", facts={"pointer": "/conflict"})
     if purpose == Purpose.TEST:
-        cure = "Take the purpose “recovery”, look at what came back and remove it."
-        words = f"A restore test that is isolated and cleans up after itself is not available yet. {cure}"
+        words = _(
+            "A restore test that is isolated and cleans up after itself is not available yet. Take the purpose"
+            " “recovery”, look at what came back and remove it."
+        )
         raise Refused(words, code="not-available", facts={"pointer": "/purpose"})
 
 
 def _check_selection(kind: str, parts: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> None:
     given = {"parts": parts, "include": include, "exclude": exclude}
     if kind == RecoveryType.FULL:
-        errors = {name: "Leave it out, or take the type “partial” or “selective”." for name in given if given[name]}
+        cure = _("Leave it out, or take the type “partial” or “selective”.")
+        errors = {name: cure for name in given if given[name]}
         if errors:
-            raise Invalid("A full recovery brings everything back.", errors=errors)
+            raise Invalid(_("A full recovery brings everything back."), errors=errors)
     if kind == RecoveryType.PARTIAL and not parts and not include:
-        errors = {"parts": "Name some parts …", "include": "… or some paths."}
-        raise Invalid("A partial recovery needs parts, or paths to include.", errors=errors)
+        errors = {"parts": _("Name some parts …"), "include": _("… or some paths.")}
+        raise Invalid(_("A partial recovery needs parts, or paths to include."), errors=errors)
     if kind == RecoveryType.SELECTIVE and not include and not exclude:
-        errors = {"include": "Give patterns to include …", "exclude": "… or to leave out."}
-        raise Invalid("A selective recovery needs patterns.", errors=errors)
+        errors = {"include": _("Give patterns to include …"), "exclude": _("… or to leave out.")}
+        raise Invalid(_("A selective recovery needs patterns."), errors=errors)
     for name in ("include", "exclude"):
         _check_patterns(name, given[name])
 
@@ -216,16 +220,18 @@ def _node(parts: Sequence[BackupPart], wanted: Node | None) -> Node:
     holders = {part.repository.node for part in parts if part.repository.node is not None}
     for holder in holders:
         if (wanted or holder) != holder or len(holders) > 1:
-            told = f"the data is on the node “{holder}”, whose disk no other node reaches"
-            cure = "Take a target on that node."
-            raise Refused(f"It cannot be recovered there: {told}. {cure}", code="target-incompatible")
+            told = _(
+                "It cannot be recovered there: the data is on the node “%(node)s”, whose disk no other node reaches."
+                " Take a target on that node."
+            )
+            raise Refused(told % {"node": holder}, code="target-incompatible")
     return wanted or next(iter(holders), None) or _only_node()
 
 
 def _only_node() -> Node:
     known = list(Node.objects.filter(enabled=True)[:2])
     if len(known) > 1:
-        words = "There are several nodes; say on whose disk the target is (target: node)."
+        words = _("There are several nodes; say on whose disk the target is (target: node).")
         raise Refused(words, code="target-incompatible", facts={"pointer": "/target/node"})
     return known[0] if known else nodes.here()
 
@@ -238,7 +244,8 @@ def _judged(path: str, node: Node, by: Actor) -> str:
         targets.judge(normal, node, by=by)
     for other in Recovery.objects.filter(node=node, state__in=ACTIVE):
         if targets.overlap(normal, other.target_path):
-            words = f"The recovery {other.pk} is writing to {other.target_path}; wait for it or choose another place."
+            told = _("The recovery %(recovery)s is writing to %(place)s; wait for it or choose another place.")
+            words = told % {"recovery": other.pk, "place": other.target_path}
             raise Refused(words, code="target-busy", facts={"pointer": "/target/path"})
     return normal
 
@@ -257,7 +264,8 @@ def _queued(recovery: Recovery, parts: Sequence[BackupPart], by: Actor) -> Recov
                 to=recovery.target_path, parts=[part.source.name for part in parts], reason=recovery.reason,
             )  # fmt: skip
     except IntegrityError:
-        words = f"Another recovery to {recovery.target_path} was asked for at this moment; choose another place."
+        told = _("Another recovery to %(place)s was asked for at this moment; choose another place.")
+        words = told % {"place": recovery.target_path}
         raise Refused(words, code="target-busy", facts={"pointer": "/target/path"}) from None
     return get(recovery.pk)
 

@@ -1,4 +1,8 @@
-"""Carrying a recovery out: prove what is needed, build it up beside the target, validate it, give it its name."""
+"""Carrying a recovery out: prove what is needed, build it up beside the target, validate it, give it its name.
+
+An attempt that was lost leaves what it has built up, and the next one goes on there: parts that are whole are kept, of
+the others the engine proves what stands and fetches the rest. The end of the recovery, whatever it is, removes it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -38,7 +43,7 @@ class RecoveryHandler(Handler):
     label = gettext_lazy("Recovery")
 
     def run(self, lease: Lease) -> None:
-        """All of it. Whatever happens, nothing half is left under the target's name, and the stage is removed."""
+        """All of it. Whatever happens, nothing half is left under the target's name."""
         recovery = _of(lease.job)
         if recovery.state not in ACTIVE:
             return  # an attempt before this one was settled
@@ -71,7 +76,7 @@ class RecoveryHandler(Handler):
         transaction.on_commit(partial(_sweep, recovery))
 
     def requeued(self, job: Job, failure: Failure) -> None:
-        """Again, later, from the beginning; why is shown until then."""
+        """Again, later; why is shown until then."""
         recovery = _of(job)
         if recovery.state in WORKING:
             recovery.move_to(RecoveryState.QUEUED, **columns(failure))
@@ -98,6 +103,8 @@ class Run:
         self.recovery, self.lease = recovery, lease
         related = ("part__repository__storage__node", "part__source__environment", "part__backup")
         self.parts = list(recovery.parts.select_related(*related))
+        self._whole: set[UUID] = set()  # parts that an attempt before this one has finished
+        self._bare = False  # is the stage a new one in which nothing was restored yet?
 
     def everything(self) -> None:
         """From the points to the name."""
@@ -109,18 +116,38 @@ class Run:
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[None]:
-        """The place to build up in; what an attempt before this one has left there goes first."""
+        """The place to build up in: what the attempt before has left, or a new one. Only the end removes it."""
         recovery = self.recovery
         targets.judge_here(recovery.target_path, recovery.node, by=recovery.asker)
-        stages.remove(recovery.stage)
-        recovery.stage = stages.place(recovery.target_path, recovery.pk, self.lease.epoch)
+        before, recovery.stage = recovery.stage, stages.place(recovery.target_path, recovery.pk, self.lease.epoch)
         recovery.tree_inode = ""
+        if before and os.path.dirname(before) != os.path.dirname(recovery.stage):
+            stages.remove(before)  # directories on the way to the target have come or gone
         recovery.save(update_fields=["stage", "tree_inode"])
-        self.place = stages.make(recovery.stage, directories=any(part.place for part in self.parts))
+        self.place = self._left_by(before) or self._begun()
         try:
             yield
-        finally:
-            stages.remove(recovery.stage)
+        except Exception:
+            if self._bare and not self.lease.lost:  # else it may be another attempt's by now
+                stages.remove(recovery.stage)
+            raise
+        stages.remove(recovery.stage)
+
+    def _left_by(self, before: str) -> stages.Stage | None:
+        """The stage of the attempt before; None when there is none, or when a part stands there of which nobody has
+        written down what it holds (its attempt was killed in that moment)."""
+        left = stages.take_over(self.recovery.stage) if before else None
+        stand = [part for part in self.parts if stages.holds(self.recovery.stage, part.place)]
+        if left is None or not all(part.restored_at for part in stand):
+            return None
+        self._whole = {part.pk for part in stand}
+        return left
+
+    def _begun(self) -> stages.Stage:
+        """A new stage. Nothing counts as restored."""
+        self.recovery.parts.update(restored_at=None, stats={}, item_errors=[])
+        self._bare = True
+        return stages.make(self.recovery.stage, directories=any(part.place for part in self.parts))
 
     def prepare(self) -> None:
         """Are the points still there, with every object they need?"""
@@ -135,8 +162,12 @@ class Run:
     def restore(self) -> None:
         """Every part into its place in the stage."""
         self._move(RecoveryState.RESTORING)
+        self._bare = False
         for number, part in enumerate(self.parts):
-            self._restore(part, number)
+            if part.pk in self._whole:
+                self._keep(part, number)
+            else:
+                self._restore(part, number)
         if not any(part.stats.get("items") for part in self.parts) or self._nothing_chosen():
             words = "Nothing in the recovery point matches what you asked for; look at its contents for right paths."
             raise Refused(words, code="not-restorable")
@@ -145,6 +176,7 @@ class Run:
         """Read back what was written, and let the strategies look at what it is. The refusal names what was looked at
         alone: names inside the backup are for those who may browse it, and stay in the findings."""
         self._move(RecoveryState.VALIDATING)
+        self.tidy()
         self.recovery.findings = findings = self.findings()
         self.recovery.save(update_fields=["findings"])
         bad = [finding for finding in findings if not finding["passed"]]
@@ -152,6 +184,11 @@ class Run:
             told = ", ".join(f"{finding['part']} ({finding['check']})" for finding in bad[:PROBLEMS_TOLD])
             words = f"What was restored did not pass the validation, so it was not kept: {told}. Its findings say why."
             raise Refused(words, code="invalid-result")
+
+    def tidy(self) -> None:
+        """Of parts beside each other nothing but they may get the target's name."""
+        if places := [part.place for part in self.parts if part.place]:
+            stages.tidy(self.place, places)
 
     def findings(self) -> list[dict[str, Any]]:
         """What is looked at, part by part."""
@@ -195,12 +232,20 @@ class Run:
         oddities: list[dict[str, Any]] = []
         job = {
             "job": "restore", "snapshot": part.part.snapshot_id, "target": self._place(part),
-            "stage": self.place.told(), **self._selected(part),
+            "stage": self.place.told(), "options": {"leave": True}, **self._selected(part),
         }  # fmt: skip
         result = self._perform(number, job, part, partial(_collect, oddities))
         part.stats = {name: value for name, value in result.items() if name not in ("target", "leaves", "current")}
         part.item_errors, part.restored_at = oddities, timezone.now()
         part.save(update_fields=["stats", "item_errors", "restored_at"])
+
+    def _keep(self, part: RecoveryPart, number: int) -> None:
+        """A part that is whole; the validation reads all of it, whoever wrote it."""
+        size, items = part.stats["bytes"], part.stats["items"]
+        facts = {"bytes_done": size, "bytes_total": size, "bytes_kept": size, "items_done": items, "items_total": items}
+        self._share(part, number).progress({"phase": "restoring", **facts})
+        part.stats["kept"] = size
+        part.save(update_fields=["stats"])
 
     def _validate(self, part: RecoveryPart, number: int) -> list[dict[str, Any]]:
         job = {
@@ -214,13 +259,15 @@ class Run:
         return [{"part": part.part.source.name, **finding} for finding in result["findings"]]
 
     def _perform(self, number: int, job: dict[str, Any], part: RecoveryPart, hear: Any) -> dict[str, Any]:
-        share = Share(self.lease, number, self.SHARES or len(self.parts), part.part.source.name)
         spec = opening.repository(part.part.repository)
         try:
-            return perform({"repository": spec, **job}, lease=share, events=hear)
+            return perform({"repository": spec, **job}, lease=self._share(part, number), events=hear)
         except Failure as failure:
             repositories.learn(part.part.repository, failure)
             raise
+
+    def _share(self, part: RecoveryPart, number: int) -> Share:
+        return Share(self.lease, number, self.SHARES or len(self.parts), part.part.source.name)
 
     def _selected(self, part: RecoveryPart) -> dict[str, Any]:
         base = selections.base_of(part.part)

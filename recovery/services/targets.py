@@ -13,6 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Refused
@@ -37,12 +38,14 @@ LONGEST = 4000  # bytes; the stage's name and the files below must still be reac
 def normal(path: str) -> str:
     """The path as we keep it, without doubled slashes; Refused when it is not a plain absolute path."""
     if not path.startswith("/"):
-        raise refused(path, "must be absolute: it is a path on the host that carries out the recovery")
+        raise refused(
+            path, _("The target %(path)s must be absolute: it is a path on the host that carries out the recovery.")
+        )
     names = [name for name in path.split("/") if name]
     if any(name in (".", "..") for name in names):
-        raise refused(path, "must not contain “.” or “..”")
+        raise refused(path, _("The target %(path)s must not contain “.” or “..”."))
     if len(os.fsencode(path)) > LONGEST or any(len(os.fsencode(name)) > 255 for name in names):
-        raise refused(path, "is longer than file systems allow")
+        raise refused(path, _("The target %(path)s is longer than file systems allow."))
     return "/" + "/".join(names)
 
 
@@ -86,41 +89,53 @@ def overlap(path: str, place: str) -> bool:
     return inside(path, place) or inside(place, path)
 
 
-def refused(path: str, why: str) -> Refused:
-    """What to say about a target."""
-    return Refused(f"The target {path[:200]} {why}.", code="target-incompatible", facts={"pointer": "/target/path"})
+def refused(path: str, told: str, **facts: object) -> Refused:
+    """What to say about a target: a sentence with a place for the path, and for the facts."""
+    words = told % {"path": path[:200], **facts}
+    return Refused(words, code="target-incompatible", facts={"pointer": "/target/path"})
 
 
 def _judge_name(path: str) -> None:
     if path in COMMON:
-        raise refused(path, "is a directory of the system; choose a new directory below it")
+        raise refused(path, _("The target %(path)s is a directory of the system; choose a new directory below it."))
     system = next((place for place in SYSTEM if inside(path, place)), None)
     if system:
-        raise refused(path, f"lies in {system}, which belongs to the operating system; choose another place")
+        told = _("The target %(path)s lies in %(system)s, which belongs to the operating system; choose another place.")
+        raise refused(path, told, system=system)
     if any(overlap(path, place) for place in OURS):
-        raise refused(path, "overlaps with the console's own program; choose another place")
+        raise refused(path, _("The target %(path)s overlaps with the console's own program; choose another place."))
     if "/.aihub-" in path:
-        raise refused(path, "has a name that begins with “.aihub-”, as unfinished work does; choose another one")
+        told = _(
+            "The target %(path)s has a name that begins with “.aihub-”, as unfinished work does; choose another one."
+        )
+        raise refused(path, told)
     if any(inside(path, home) for home in HOMES) and "/." in path:
-        raise refused(path, "is hidden in a home directory, where programs obey what they find; choose another place")
+        told = _(
+            "The target %(path)s is hidden in a home directory, where programs obey what they find; choose another"
+            " place."
+        )
+        raise refused(path, told)
 
 
 def _judge_roots(path: str) -> None:
     roots: list[str] = settings.AIHUB_RECOVERY_ROOTS
     if roots and not any(inside(path, root) and path != root.rstrip("/") for root in roots):
-        raise refused(path, f"is outside of the places allowed for recoveries: {', '.join(roots)}")
+        told = _("The target %(path)s is outside of the places allowed for recoveries: %(places)s.")
+        raise refused(path, told, places=", ".join(roots))
 
 
 def _judge_neighbours(path: str, node: Node | None, by: Actor) -> None:
     """Not into the console's own files, a repository, or a source that is alive."""
     if overlap(path, str(settings.AIHUB_HOME)):
-        raise refused(path, "overlaps with the console's own directory; choose another place")
+        raise refused(path, _("The target %(path)s overlaps with the console's own directory; choose another place."))
     for storage in Storage.objects.filter(kind="local", node=node):
         if any(overlap(path, place) for place in paths_in(storage.options)):
-            raise refused(path, f"overlaps with {named(storage, by=by)}; choose another place")
+            told = _("The target %(path)s overlaps with %(what)s; choose another place.")
+            raise refused(path, told, what=named(storage, by=by))
     for source in Source.objects.filter(Q(node=node) | Q(node=None), archived_at=None):
         if any(_inside_living(path, place) for place in paths_in(source.options)):
-            raise refused(path, f"lies in {named(source, by=by)} itself; choose a new place outside of it")
+            told = _("The target %(path)s lies in %(what)s itself; choose a new place outside of it.")
+            raise refused(path, told, what=named(source, by=by))
 
 
 def _inside_living(path: str, place: str) -> bool:
@@ -142,12 +157,15 @@ def paths_in(options: object) -> Iterator[str]:
 
 def _judge_existing(path: str) -> None:
     if Path(path).is_symlink() or not os.path.isdir(path):
-        raise refused(path, "exists and is not a directory; choose a new place")
+        raise refused(path, _("The target %(path)s exists and is not a directory; choose a new place."))
     if os.path.ismount(path):
-        raise refused(path, "is a mount point, which cannot be swapped; choose a new directory inside of it")
+        told = _("The target %(path)s is a mount point, which cannot be swapped; choose a new directory inside of it.")
+        raise refused(path, told)
     try:
         occupied = bool(os.listdir(path))
     except OSError as error:
-        raise refused(path, f"cannot be looked into ({error.strerror})") from None
+        told = _("The target %(path)s cannot be looked into (%(why)s).")
+        raise refused(path, told, why=error.strerror) from None
     if occupied:
-        raise refused(path, "is not empty; choose a directory that is empty or does not exist yet")
+        told = _("The target %(path)s is not empty; choose a directory that is empty or does not exist yet.")
+        raise refused(path, told)

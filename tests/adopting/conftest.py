@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
 from backups.models import Repository, Source, Storage
-from backups.services import backups, policies, repositories, sources
+from backups.services import backups, policies, sources
 from tests.adopting.stories import FirstConsole, remembered
 from tests.backups import stories
 from tests.backups.conftest import by, data, elsewhere, heavy, storage
@@ -25,7 +25,7 @@ __all__ = ["by", "data", "elsewhere", "heavy", "storage", "target"]
 @pytest.fixture
 def repository(storage: Storage, by: Actor) -> Repository:
     """Ready for backups; its code is in `code`."""
-    kit = repositories.create("main", storage, by=by, codec="gzip", level=6, waive_kit=True)
+    kit = stories.ready("main", storage, by=by, codec="gzip", level=6)
     vars(kit.repository)["code"] = kit.code
     return kit.repository
 

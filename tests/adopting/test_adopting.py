@@ -80,12 +80,12 @@ def test_a_directory_of_something_else_is_refused(storage: Storage, by: Actor, t
 def test_a_newer_format_is_refused(lone: FirstConsole, storage: Storage, by: Actor, tmp_path: Path) -> None:
     lost()
     (slot,) = [path for path in (tmp_path / "disk" / "keys").iterdir() if b'"recovery"' in path.read_bytes()][:1]
-    newer = slot.read_bytes().replace(b'"format":1', b'"format":2')
+    newer = slot.read_bytes().replace(b'"format":1', b'"format":3')
     (slot.parent / hashlib.sha256(newer).hexdigest()).write_bytes(newer)
 
     refusal = asked(storage, by, lone.code, take_over=True)
 
-    assert "format 2; this version reads up to 1. Upgrade first." in refusal.message
+    assert "format 3; this version reads up to 2. Upgrade first." in refusal.message
 
 
 def test_a_console_that_may_be_at_work_has_to_be_taken_over(

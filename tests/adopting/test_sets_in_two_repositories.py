@@ -14,7 +14,7 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import AuditEvent, User
 from backups.models import Backup, BackupPart, PartState, Policy, Repository, RepositoryState, Source
-from backups.services import backups, holds, repositories, sources, storages
+from backups.services import backups, holds, sources, storages
 from tests.backups import stories
 from tests.recovery.stories import backed_up
 
@@ -25,7 +25,7 @@ TOMORROW = timedelta(days=1)
 def second(by: Actor, tmp_path: Path, repository: Repository) -> Repository:
     """Another repository beside “main”."""
     storage = storages.create("other disk", "local", {"path": str(tmp_path / "other disk")}, by=by, test=False)
-    return repositories.create("second", storage, by=by, waive_kit=True).repository
+    return stories.ready("second", storage, by=by).repository
 
 
 @pytest.fixture

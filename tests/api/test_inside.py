@@ -137,3 +137,31 @@ def test_it_tells_the_story_of_a_backup(call: Caller, backup: Backup) -> None:
 
     assert [row["action"] for row in answer["results"]] == ["backup.part.completed", "backup.request"]
     assert answer["results"][1]["by"] == {"type": "user", "name": "olivia"}
+
+
+# --- in all points of a repository ----------------------------------------------------------------------------------
+
+
+def test_it_finds_a_path_in_all_points(call: Caller, backup: Backup, source: Source, data: Path, by: Actor) -> None:
+    (data / "00.txt").write_text("other")
+    later = backed_up(by, source)
+
+    answer = call.get("/repositories/main/find", {"path": f"{data}/00.txt", "source": "docs"})
+
+    assert (answer.status, answer["points"], answer["truncated"]) == (200, 2, False)
+    (found,) = answer["results"]
+    assert found["path"] == f"{data}/00.txt"
+    assert [version["backups"] for version in found["versions"]] == [[str(backup.pk)], [str(later.pk)]]
+    assert len({version["content"] for version in found["versions"]}) == 2
+
+
+def test_it_finds_by_pattern_and_tells_that_there_is_more(call: Caller, backup: Backup) -> None:
+    answer = call.get("/repositories/main/find", {"path": "*.txt", "limit": 3})
+
+    assert ([row["path"][-6:] for row in answer["results"]], answer["truncated"]) == (
+        ["00.txt", "01.txt", "02.txt"],
+        True,
+    )
+    assert call.get("/repositories/main/find", {"path": "nowhere"})["results"] == []
+    assert is_problem(call.get("/repositories/main/find", {"path": "/a\\xzz"}), 400, "validation-error")
+    assert is_problem(call.get("/repositories/other/find", {"path": "a"}), 404, "not-found")

@@ -145,6 +145,7 @@ def test_it_names_the_methods_of_an_address(call: Caller) -> None:
 
     assert is_problem(answer, 405, "method-not-allowed")
     assert "GET" in answer.headers["Allow"]
+    assert "OPTIONS" not in answer.headers["Allow"]
     assert is_problem(Answer(call.client.options("/api/v1/backup/list")), 405, "method-not-allowed")
 
 

@@ -17,6 +17,7 @@ from aihub_backup.core.models.job import JobState
 from backups.models import Backup, BackupPart, OwnProtection, Repository, Source, Storage
 from backups.services import repositories, sources, storages
 from backups.services.recovery_kits import RecoveryKit
+from tests.backups.stories import ready
 from tests.surroundings import of_this_database
 
 
@@ -35,7 +36,7 @@ def storage(transactional_db: None, by: Actor, tmp_path: Path) -> Storage:
 @pytest.fixture
 def repository(storage: Storage, by: Actor) -> Repository:
     """Ready for backups."""
-    return repositories.create("main", storage, by=by, waive_kit=True).repository
+    return ready("main", storage, by=by).repository
 
 
 @pytest.fixture

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import AuditEvent, Job
 from aihub_backup.core.models.job import JobState
 from backups import engine
-from backups.models import Backup, BackupPart, Repository, Source
-from backups.services import backups, opening
+from backups.models import Backup, BackupPart, Repository, Source, Storage
+from backups.services import backups, opening, repositories
+from backups.services.recovery_kits import RecoveryKit
+
+
+def ready(name: str, storage: Storage, *, by: Actor, **more: Any) -> RecoveryKit:
+    """A repository that takes backups. The console's own protection, for which a waived kit asks, is taken back, so
+    that a story has its own sources alone."""
+    kit = repositories.create(name, storage, by=by, waive_kit=True, **more)
+    Job.objects.filter(kind=repositories.OWN_JOB, state=JobState.QUEUED).delete()
+    return kit
 
 
 def work() -> int:

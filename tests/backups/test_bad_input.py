@@ -108,7 +108,7 @@ def _grow_newer(place: Path) -> None:
     """What a later version might leave: everything that is written in the clear says so."""
     for path in [place / "config", *(place / "keys").iterdir()]:
         facts = json.loads(path.read_bytes())
-        data = json.dumps({**facts, "format": facts["format"] + 1}).encode()
+        data = json.dumps({**facts, "format": facts["format"] + 100}).encode()
         name = "config" if path.name == "config" else hashlib.sha256(data).hexdigest()
         path.unlink()
         path.with_name(name).write_bytes(data)

@@ -189,7 +189,7 @@ def test_a_level_the_codec_has_not_is_refused_before_anything_is_made(
 
 
 def test_backups_follow_the_codec_of_their_repository(storage: Storage, data: Path, by: Actor) -> None:
-    repositories.create("main", storage, by=by, codec="gzip", level=9, waive_kit=True)
+    stories.ready("main", storage, by=by, codec="gzip", level=9)
     sources.create("docs", "files", {"paths": [str(data)]}, by=by, test=False)
 
     backups.request("files", by=by)
@@ -271,7 +271,7 @@ def test_a_source_does_not_hold_its_own_backups(repository: Repository, by: Acto
 def test_a_backup_does_not_go_into_its_own_source(repository: Repository, by: Actor, tmp_path: Path) -> None:
     Path(tmp_path, "big", "data").mkdir(parents=True)
     inside = storages.create("disk 2", "local", {"path": str(tmp_path / "big" / "disk2")}, by=by)
-    second = repositories.create("second", inside, by=by, waive_kit=True).repository
+    second = stories.ready("second", inside, by=by).repository
     sources.create("big", "files", {"paths": [str(tmp_path / "big")]}, by=by, repository=repository)
 
     with pytest.raises(Refused, match=r"holds .*disk2, where its own backups are kept"):
@@ -332,7 +332,7 @@ def test_with_several_environments_one_must_be_named(storage: Storage, data: Pat
 def second(repository: Repository, by: Actor, tmp_path: Path) -> Repository:
     """Made when there was one already."""
     other = storages.create("disk 2", "local", {"path": str(tmp_path / "disk2")}, by=by)
-    return repositories.create("second", other, by=by, waive_kit=True).repository
+    return stories.ready("second", other, by=by).repository
 
 
 def test_a_second_repository_changes_nothing_for_sources_that_named_none(
@@ -341,7 +341,7 @@ def test_a_second_repository_changes_nothing_for_sources_that_named_none(
     assert source.repository is None
     other = storages.create("disk 2", "local", {"path": str(tmp_path / "disk2")}, by=by)
 
-    repositories.create("second", other, by=by, waive_kit=True)
+    stories.ready("second", other, by=by)
 
     source.refresh_from_db()
     assert source.repository == repository

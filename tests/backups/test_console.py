@@ -17,10 +17,19 @@ from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Job
 from backups.engine import console as engine_console
 from backups.engine.keys import new_recovery_code
-from backups.models import BackupState, OwnProtection, Repository, RepositoryState, Schedule, Source
+from backups.models import (
+    BackupPart,
+    BackupState,
+    OwnProtection,
+    Repository,
+    RepositoryState,
+    Schedule,
+    Source,
+    Storage,
+)
 from backups.services import backups, console, protection, repositories, schedules, sealing, sources, storages
 from backups.services.recovery_kits import RecoveryKit
-from tests.backups.stories import back_up, deeds, opened, part_of, work
+from tests.backups.stories import back_up, deeds, opened, part_of, ready, work
 from tests.cli.console import command
 from tests.surroundings import of_this_database
 
@@ -195,7 +204,27 @@ def test_the_keys_stand_nowhere_in_the_clear(own: OwnProtection, by: Actor, home
     assert not [key for key in (*ours, settings.SECRET_KEY) if key.encode() in stored or key in told]
 
 
-def test_a_waived_kit_makes_nothing_and_the_doctor_says_how(repository: Repository, by: Actor) -> None:
+def test_a_waived_kit_protects_the_console_like_a_proven_one(kit: RecoveryKit, by: Actor) -> None:
+    repositories.waive_kit(kit.repository, reason="a test machine", by=by)
+
+    work()
+
+    source = OwnProtection.objects.get().source
+    assert sealed(kit.repository) == sealing.in_use()
+    assert protection.evaluate([source])[source.pk].standing == protection.Standing.WARNING  # for want of a proven kit
+    assert deeds().count("backup.request") == 1
+
+
+def test_a_kit_that_is_waived_at_birth_protects_the_console_too(storage: Storage, by: Actor) -> None:
+    kit = repositories.create("main", storage, by=by, waive_kit=True)
+
+    work()
+
+    assert OwnProtection.objects.get().repository == kit.repository
+    assert BackupPart.objects.get().stored
+
+
+def test_where_nothing_protects_the_console_the_doctor_says_how(repository: Repository, by: Actor) -> None:
     (finding,) = examinations._own()
     assert (finding.state, finding.cure) == ("warn", "aihub source console")
 
@@ -206,7 +235,7 @@ def test_a_waived_kit_makes_nothing_and_the_doctor_says_how(repository: Reposito
 
 def test_it_moves_to_another_repository(own: OwnProtection, by: Actor, tmp_path: Path) -> None:
     place = storages.create("second", "local", {"path": str(tmp_path / "second")}, by=by, test=False)
-    other = repositories.create("other", place, by=by, waive_kit=True).repository
+    other = ready("other", place, by=by).repository
 
     moved = console.protect(other, by=by)
 

@@ -39,7 +39,7 @@ from recovery.models import Recovery
 from recovery.services import recoveries
 from recovery.services.recoveries import Target
 from tests.api.stories import Caller, is_problem
-from tests.backups.stories import back_up, deeds, hurry, part_of, work
+from tests.backups.stories import back_up, deeds, hurry, part_of, ready, work
 
 ON_THE_HOST = Actor(None, "root", "cli")
 embedded = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="the console's database is a file only here")
@@ -62,7 +62,7 @@ def browser(client: Client, owner: User) -> Client:
 def other(kit: RecoveryKit, by: Actor, tmp_path: Path) -> Repository:
     """A second repository, whose kit somebody else holds."""
     place = storages.create("second", "local", {"path": str(tmp_path / "second")}, by=by, test=False)
-    return repositories.create("other", place, by=by, waive_kit=True).repository
+    return ready("other", place, by=by).repository
 
 
 def types(*words: str) -> int:

@@ -155,7 +155,9 @@ def test_spaces_are_tidied() -> None:
     assert cron.checked("  0  2 * *\tmon ") == "0 2 * * mon"
 
 
-@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "Europe"])
+@pytest.mark.parametrize("name", [
+    "Mars/Olympus", "", "../etc/passwd", "Europe", "localtime", "posixrules", "Factory", "right/Europe/Berlin",
+])  # fmt: skip
 def test_a_time_zone_that_does_not_exist_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="There is no time zone") as refusal:
         cron.zone(name)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
+from aihub_backup.cli import parser
+from aihub_backup.cli.exits import Exit
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Invalid, Refused
 from aihub_backup.core.models import AuditEvent, User
@@ -192,3 +196,75 @@ def test_a_policy_is_added_on_its_page(browser: Client) -> None:
     assert page.status_code == 302, page.text
     assert Policy.objects.get().name == "gold"
     assert AuditEvent.objects.get(action="policy.create").actor_name == "olivia"
+
+
+# --- in all points ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def later(done: Backup, data: Path, by: Actor) -> Backup:
+    """A second point: a file changed, one moved, one is new."""
+    (data / "00.txt").write_text("other")
+    (data / "01.txt").rename(data / "deep" / "moved.txt")
+    (data / "new").write_text("new")
+    backup = backups.request("incremental", by=by)
+    stories.work()
+    return backups.get(backup.pk)
+
+
+def parts() -> list[BackupPart]:
+    return list(BackupPart.objects.select_related("source", "backup", "repository__storage__node"))
+
+
+def test_a_path_is_found_in_every_point_that_holds_it(done: Backup, later: Backup, data: Path) -> None:
+    (changed,) = contents.find(parts(), contents.wanted(str(data / "00.txt")))
+    (same,) = contents.find(parts(), contents.wanted(f"{data}/02.txt"))
+    words = contents.find(parts(), contents.wanted("moved"))
+
+    assert [[part.backup_id for part in one["parts"]] for one in changed["versions"]] == [[done.pk], [later.pk]]
+    assert [part.backup_id for part in same["versions"][0]["parts"]] == [later.pk, done.pk]
+    assert [row["path"].rpartition(b"/")[2] for row in words] == [b"moved.txt"]
+    assert contents.find(parts(), "nothing.like.this") == []
+    with pytest.raises(Invalid, match="backslash"):
+        contents.wanted("/a\\xzz")
+
+
+def test_a_diff_tells_what_moved(done: Backup, later: Backup, data: Path, browser: Client) -> None:
+    changes = contents.diff(stories.part_of(later), stories.part_of(done))
+
+    (moved,) = [change for change in changes if change["kind"] == "moved"]
+    assert (moved["before"]["path"][-6:], moved["path"][-9:]) == (b"01.txt", b"moved.txt")
+    page = browser.get(reverse("admin:backups_backup_diff", args=[later.pk])).text
+    assert ">moved<" in page and f"was: {data}/01.txt" in page
+
+
+def test_the_versions_of_a_path_are_shown_by_content(
+    done: Backup, later: Backup, data: Path, by: Actor, browser: Client
+) -> None:
+    backups.request("incremental", by=by)
+    stories.work()
+    address = reverse("admin:backups_backup_versions", args=[later.pk])
+
+    changed = browser.get(address, {"path": f"{data}/00.txt"}).text
+    new = browser.get(address, {"path": f"{data}/new"}).text
+
+    assert changed.count("<tr>") == 3  # the heading, and two versions
+    assert ">5 B<" in changed and "newest 3 recovery points" in changed
+    assert "not there" in new and "not there" not in changed
+
+
+def test_a_person_at_the_terminal_finds(
+    done: Backup, later: Backup, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(settings.AIHUB_HOME)]
+
+    codes = [
+        parser.main(["backup", "find", f"{data}/00.txt", *home]),
+        parser.main(["backup", "find", "nothing", *home]),
+    ]
+    codes += [parser.main(["backup", "find", "*.txt", "--source", "docs", "--json", *home])]
+
+    told = capsys.readouterr().out
+    assert codes == [Exit.OK, Exit.NOT_FOUND, Exit.OK]
+    assert f"{data}/00.txt" in told and "in 1 backups" in told and "nothing in 2 recovery points fits" in told
+    assert len(json.loads(told.splitlines()[-1])) == 21

@@ -156,6 +156,18 @@ def test_sources_are_filtered_by_their_verdict(browser: Client, backup: Backup, 
     assert ">docs</a>" in fair and ">orphan</a>" not in fair
 
 
+def test_kinds_are_filtered_by_their_names(browser: Client, source: Source) -> None:
+    Source.objects.create(name="orders", kind="sqlite", environment=source.environment)
+    place = reverse("admin:backups_source_changelist")
+
+    found = browser.get(place, {"kind": "sqlite"}).text
+    chinese = browser.get(place, headers={"Accept-Language": "zh-hans"}).text
+
+    assert ">orders</a>" in found and ">docs</a>" not in found
+    for page, word in ((found, "Files and directories"), (chinese, "文件和目录")):
+        assert re.search(rf"\?kind=files[^>]*>\s*(<[^>]*>\s*)*{word}", page)
+
+
 # --- buttons --------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from aihub_backup.core.models import AuditEvent
 from aihub_backup.core.options import OptionsError
 from backups.kinds import STORAGES
 from backups.models import PartState, Repository, Source, Storage
-from backups.services import backups, repositories, sources, storages
+from backups.services import backups, sources, storages
 from backups.storages.s3 import S3Options, S3Storage
 from tests.backups import stories
 from tests.backups.test_secrets_stay_inside import everything_written
@@ -121,9 +121,9 @@ def test_a_secret_that_was_exchanged_stops_runs_with_its_sentence_and_stays_secr
 
 def test_a_storage_with_another_prefix_is_another_place(storage: Storage, by: Actor, s3_server: S3Server) -> None:
     other = storages.create("other", "s3", s3_server.options(), by=by)
-    kit = repositories.create("main", storage, by=by, waive_kit=True)
+    kit = stories.ready("main", storage, by=by)
 
-    second = repositories.create("second", other, by=by, waive_kit=True)
+    second = stories.ready("second", other, by=by)
 
     assert kit.repository_id != second.repository_id
 

@@ -84,6 +84,20 @@ def test_the_next_backup_heals_what_a_check_found_damaged(
     assert stories.restored(stories.part_of(healed), data, tmp_path / "back") == stories.files(data)
 
 
+def test_the_next_backup_relies_on_no_damaged_pack_however_few_problems_are_told(
+    backup: Backup, repository: Repository, by: Actor
+) -> None:
+    """The list of problems is cut short; that of damaged packs never is."""
+    spoilt = packs(repository)[0]
+    spoil(spoilt)
+    (check,) = verifications.request(backup, level=2, by=by)
+    stories.work()
+
+    Verification.objects.filter(pk=check.pk).update(problems=[])
+
+    assert verifications.damaged_packs(repository) == [spoilt.name]
+
+
 def test_a_missing_object_is_found_at_level_one(backup: Backup, repository: Repository, by: Actor) -> None:
     packs(repository)[0].unlink()
     (check,) = verifications.request(backup, level=1, by=by)

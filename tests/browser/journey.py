@@ -22,7 +22,7 @@ STORAGE, REPOSITORY, SOURCE, SCHEDULE = "backup disk", "main", "shared files", "
 REASON = "INC-1042: the invoice was overwritten"
 MANY_STOPS = 100  # of the tabulator, on any page
 DONE_WITHIN = 120.0  # seconds for the console to finish a backup or a recovery
-SMALL_FILES, BULK = 15_000, 256 << 20  # so that a backup takes several looks at its progress
+SMALL_FILES, BULK = 40_000, 768 << 20  # so that a backup takes several looks at its progress
 
 
 # The share that a bar shows and all words around it; null when no work is going on.

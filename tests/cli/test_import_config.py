@@ -114,6 +114,21 @@ def test_a_kit_that_cannot_be_written_is_told_before_anything_is_made(
     assert (tmp_path / "kit").read_text() == "somebody's"
 
 
+def test_a_storage_whose_repository_cannot_be_made_does_not_stay(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "backups" / "packs").mkdir(parents=True)
+    (tmp_path / "backups" / "config").write_text("somebody else's")
+
+    code, out, err = Terminal(capsys).types("import-config", str(hub), "--kit", str(tmp_path / "kit"))
+
+    assert code == Exit.WARNINGS
+    assert not Storage.objects.exists() and not Repository.objects.exists()
+    assert "the storage “" not in out and str(tmp_path / "backups") in err
+    assert not (tmp_path / "kit").exists()
+    assert AuditEvent.objects.filter(action="storage.remove").count() == 1
+
+
 def test_a_second_kit_has_a_file_of_its_own(
     hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: Settings
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from aihub_backup.cli import supervisor
 from aihub_backup.core.processes import NOT_STARTED
 from tests.cli.waiting import alive, eventually
 
@@ -280,3 +281,23 @@ def test_it_moves_an_overlong_log_aside_while_the_program_goes_on_writing(stage:
     size = (stage.place / "talker.log").stat().st_size
     eventually(lambda: (stage.place / "talker.log").stat().st_size != size)
     assert set(stage.text("talker.log.1")) == {"x", "\n"}
+
+
+@pytest.mark.parametrize(
+    ("lived", "heard_ago", "silent"),
+    [
+        pytest.param(200.0, 260.0, False, id="it is still starting"),
+        pytest.param(301.0, 360.0, True, id="it never came up"),
+        pytest.param(200.0, 150.0, True, id="it answered and does no more"),
+        pytest.param(200.0, 60.0, False, id="it answers"),
+    ],
+)
+def test_a_process_that_has_not_answered_yet_gets_time_to_start(
+    tmp_path: Path, lived: float, heard_ago: float, silent: bool
+) -> None:
+    pulse, now = supervisor.Pulse(tmp_path / "called", tmp_path / "heard", 110.0, 60.0, 300.0), time.time()
+    for path, ago in ((pulse.called, 0.0), (pulse.heard, heard_ago)):
+        path.touch()
+        os.utime(path, (now - ago, now - ago))
+
+    assert pulse.is_silent(lived) is silent

@@ -26,6 +26,18 @@ def test_it_adds_changes_and_lists_policies(terminal: Terminal) -> None:
     assert "14 daily, 90 days" in listed and "120 min" in listed
 
 
+def test_it_takes_numbers_away_from_a_policy(terminal: Terminal) -> None:
+    terminal.types("policy", "add", "gold", "--keep-daily", "14", "--keep-days", "90", "--rpo", "1560")
+
+    terminal.types("policy", "change", "gold", "--keep-daily", "none", "--keep-days", "none", "--rpo", "none")
+    with pytest.raises(SystemExit) as wrong:
+        terminal.types("policy", "change", "gold", "--rpo", "nine")
+
+    gold = Policy.objects.get(name="gold")
+    assert (gold.keep_daily, gold.retention_days, gold.rpo_target_minutes) == (0, None, None)
+    assert wrong.value.code == Exit.USAGE
+
+
 def test_it_says_what_a_policy_cannot_be(terminal: Terminal) -> None:
     nothing = terminal.types("policy", "add", "gold", "--keep-days", "0")
     unknown = terminal.types("policy", "change", "gold", "--rpo", "60")

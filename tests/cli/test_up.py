@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.up import _address, _listen, _refuse_open_http
+from aihub_backup.home import ADDRESS, served_at
 from tests.cli.console import Console, command
 from tests.cli.waiting import eventually
 
@@ -28,6 +30,24 @@ def test_it_serves_the_console_and_tells_the_first_password_once(console: Consol
     files = [path for path in console.home.rglob("*") if path.is_file()]
     assert not [path for path in files if account["password"].encode() in path.read_bytes()]
     assert account["password"] not in console.said()
+    assert served_at(console.home) == console.facts["address"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "known"),
+    [({}, "http://127.0.0.1:9001"), ({"AIHUB_PUBLIC_URL": "https://hub.example.org"}, "https://hub.example.org")],
+)
+def test_commands_beside_it_know_the_address_that_it_serves(
+    tmp_path: Path, variables: dict[str, str], known: str
+) -> None:
+    (tmp_path / ADDRESS).write_text("http://127.0.0.1:9001\n")
+    given = {name: value for name, value in os.environ.items() if name != "AIHUB_PUBLIC_URL"}
+    given |= {"AIHUB_ENV_FILE": os.devnull, "AIHUB_HOME": str(tmp_path), **variables}
+
+    told = "from aihub_backup import settings; print(settings.AIHUB_PUBLIC_URL)"
+    done = subprocess.run([sys.executable, "-c", told], env=given, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == known
 
 
 def test_it_refuses_a_second_console_in_the_same_home(console: Console) -> None:
@@ -141,6 +161,7 @@ def _asked(port: int, host: str) -> http.client.HTTPResponse:
         (("--host", "192.0.2.1", "--port", "0", "--insecure"), {}, "cannot listen on 192.0.2.1:0"),
         (("--port", "0"), {"AIHUB_PUBLIC_URL": "hub.example.org"}, "AIHUB_PUBLIC_URL must be http(s)://"),
         (("--port", "0"), {"AIHUB_MODE": "production"}, "AIHUB_SECRET_KEY (or AIHUB_SECRET_KEY_FILE) is not set"),
+        (("--port", "0"), {"AIHUB_JOB_LEASE_SECONDS": "soon"}, "AIHUB_JOB_LEASE_SECONDS must be a number of seconds"),
     ],
 )
 def test_a_refused_start_leaves_no_home_behind(
@@ -232,4 +253,13 @@ def test_variables_that_make_no_sense_keep_it_from_starting(tmp_path: Path) -> N
 
     assert done.returncode == Exit.USAGE
     assert "BACKUP_STORAGE_TYPE must be local or s3" in done.stderr and "DR_RPO_MINUTES must be" in done.stderr
-    assert not (tmp_path / "home/console.sqlite3").exists()
+    assert not (tmp_path / "home").exists()
+
+    (tmp_path / "home").mkdir()
+    again = subprocess.run(
+        command("up", "--port", "0", "--home", str(tmp_path / "home")),
+        capture_output=True, timeout=60, env=environment, check=False,
+    )  # fmt: skip
+
+    assert again.returncode == Exit.USAGE
+    assert list((tmp_path / "home").iterdir()) == []  # a volume that was mounted there stays, without our keys

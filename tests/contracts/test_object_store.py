@@ -71,6 +71,17 @@ def test_it_returns_what_was_put(store: Place) -> None:
     assert store.stat("packs/ab/one") == ObjectInfo("packs/ab/one", 10)
 
 
+def test_it_keeps_nothing_of_memory_that_is_used_again(store: Place) -> None:
+    memory = bytearray(b"some bytes and more")
+    name = named(b"some bytes")
+
+    for _ in range(2):  # the second time it compares
+        store.put(name, memoryview(memory)[:10])
+    memory[:] = bytes(len(memory))
+
+    assert store.get(name) == b"some bytes"
+
+
 def test_it_keeps_empty_and_large_objects(store: Place) -> None:
     large = bytes(range(256)) * (3 << 12) + b"odd"
     store.put("empty", b"")
@@ -170,6 +181,27 @@ def test_it_never_overwrites_the_config(store: Place) -> None:
         store.put("config", b"repository two")
 
     assert store.get("config") == b"repository one"
+
+
+def test_it_keeps_wrong_bytes_aside_while_the_right_ones_take_the_name(store: Place, place: Place) -> None:
+    data, wrong = b"the same" * 1000, b"what the disk made of it"
+    aside = f"quarantine/{named(data)}/{hashlib.sha256(wrong).hexdigest()}"
+    _damage(place, named(data), wrong)
+
+    store.set_aside(named(data), aside)
+    assert store.get(named(data)) == store.get(aside) == wrong
+    store.put(named(data), data)
+    store.set_aside(named(data), aside)
+
+    assert store.get(named(data)) == data
+    assert store.get(aside) == wrong
+
+
+def test_it_says_what_cannot_be_set_aside(store: Place) -> None:
+    with pytest.raises(ObjectMissing, match="Object packs/ab/nothing is missing"):
+        store.set_aside("packs/ab/nothing", "quarantine/packs/ab/nothing")
+
+    assert list(store.list("")) == []
 
 
 def test_it_lists_by_prefix_in_name_order(store: Place) -> None:

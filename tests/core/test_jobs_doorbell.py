@@ -105,6 +105,20 @@ def test_a_ring_nobody_came_for_is_repeated_more_and_more_rarely(rung: list[tupl
     assert jobs.ring_unrung() == 1
 
 
+def test_a_ring_that_was_used_up_by_a_more_urgent_job_is_made_good_at_once(rung: list[tuple[str, ...]]) -> None:
+    patient = jobs.enqueue("scripted", queue="backup")
+    urgent = jobs.enqueue("scripted", queue="backup", priority=5)
+    Job.objects.filter(pk=patient.pk).update(rings=6)
+    rung.clear()
+
+    assert jobs.answer(patient.pk)
+
+    urgent.refresh_from_db()
+    assert urgent.state != "queued"
+    assert jobs.ring_unrung() == 1
+    assert rung == [("backup", str(patient.pk))]
+
+
 def test_a_long_queue_is_not_rung_to_death(rung: list[tuple[str, ...]]) -> None:
     for _ in range(30):
         jobs.enqueue("scripted", queue="backup")

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from django.test import Client
 
+from aihub_backup.core.long_lists import FEW
 from aihub_backup.core.models import AuditEvent, Environment, Job, User
 
 JOBS, AUDIT = "/admin/core/job/", "/admin/core/auditevent/"
@@ -75,3 +76,41 @@ def test_a_month_offers_its_days_and_the_way_back(browser: Client, db: None) -> 
 
     assert "February 28" in page and "February 29" not in page
     assert 'href="?created_at__year=2026"' in page
+
+
+@pytest.mark.parametrize(
+    ("word", "count"), [("s7", 1), ("s7 source.test", 1), ("s7 s8", 0), ("SOURCE.TEST", 9), ("'", 0)]
+)
+def test_a_search_finds_rows_that_hold_every_word(
+    browser: Client, environment: Environment, word: str, count: int
+) -> None:
+    events(9, environment)
+
+    found = browser.get(AUDIT, {"q": word}).context["cl"]
+
+    assert (found.result_count, len(found.result_list)) == (count, count)
+
+
+def test_a_search_that_finds_many_shows_the_first_ones_and_says_so(browser: Client, environment: Environment) -> None:
+    for _ in range(FEW // 50 + 1):
+        events(50, environment)
+
+    page = browser.get(AUDIT, {"q": "source.test", "p": "2"})
+
+    found = page.context["cl"]
+    assert (found.result_count, len(found.result_list)) == (FEW, 50)
+    assert [row.target_name for row in found.result_list][::21] == ["s47", "s46", "s45"]
+    assert f"These are the first {FEW}; there may be more." in page.content.decode()
+
+
+def test_a_search_that_finds_few_keeps_the_order_of_the_list(browser: Client, environment: Environment) -> None:
+    events(20, environment)
+
+    found = browser.get(AUDIT, {"q": "s1"}).context["cl"]
+
+    assert [row.target_name for row in found.result_list] == [
+        "s19",
+        "s18",
+        *[f"s{at}" for at in range(17, 9, -1)],
+        "s1",
+    ]

@@ -58,3 +58,15 @@ def test_a_total_that_was_too_small_never_gives_more_than_all() -> None:
     meter.report({"bytes_done": 20, "bytes_total": 10}, 0.0)
 
     assert meter.progress()["ratio"] == 1.0
+
+
+def test_what_was_there_before_makes_no_rate() -> None:
+    meter = Meter()
+    meter.report({"phase": "restoring", "bytes_done": 0, "bytes_total": 1000}, 0.0)
+    meter.report({"bytes_done": 600, "bytes_kept": 500}, 1.0)
+
+    assert (meter.progress()["bytes_per_second"], meter.progress()["eta_seconds"]) == (100.0, 4)
+
+    meter.report({"phase": "validating", "bytes_done": 0}, 2.0)
+
+    assert "bytes_kept" not in meter.progress()

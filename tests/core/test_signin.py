@@ -26,9 +26,9 @@ def sign_in(client: Client, password: str = PASSWORD, name: str = "olivia", addr
     return client.post("/accounts/login/", {"login": name, "password": password}, REMOTE_ADDR=address)
 
 
-def code() -> str:
+def code(secret: str = SECRET) -> str:
     """What the person's telephone shows now."""
-    return str(format_hotp_value(hotp_value(SECRET, next(yield_hotp_counters_from_time()))))
+    return str(format_hotp_value(hotp_value(secret, next(yield_hotp_counters_from_time()))))
 
 
 def is_inside(client: Client) -> bool:
@@ -94,6 +94,21 @@ def test_the_second_factor_is_asked_for_after_the_password(client: Client, owner
     assert first.headers["Location"].startswith("/accounts/second-factor/authenticate/")
     assert client.get(first.headers["Location"]).status_code in (200, 302)
     assert (between, is_inside(client)) == (False, True)
+
+
+def test_the_code_that_makes_a_second_factor_is_good_for_nothing_else(client: Client, owner: User) -> None:
+    sign_in(client)
+    client.post(f"/accounts/reauthenticate/?next={ACTIVATE}", {"password": PASSWORD})
+    client.get(ACTIVATE)
+    shown = code(client.session["mfa.totp.secret"])
+    client.post(ACTIVATE, {"code": shown})
+    other = Client()
+    sign_in(other)
+
+    answer = other.post("/accounts/second-factor/authenticate/", {"code": shown})
+
+    assert Authenticator.objects.filter(user=owner, type=Authenticator.Type.TOTP).exists()
+    assert answer.status_code == 200 and not is_inside(other)
 
 
 def test_a_recovery_code_is_good_once(owner: User) -> None:

@@ -56,10 +56,13 @@ class Reports(list[ItemError]):
 
 
 def scanned(root: Path, reports: Reports | None = None) -> Iterator[Entry]:
-    """The entries of a real directory, as if its files had long been at rest."""
+    """The entries of a real directory, as if its files had long been at rest, and its parents for ever: others write
+    to those while a story is told."""
     found = Reports() if reports is None else reports
     for entry in scan([bytes(root)], report=found.append):
         entry.notes &= ~1  # nothing here was changed within the clock's tick: stories need no two seconds of sleep
+        if bytes(root)[1:].startswith(entry.path + b"/") or not entry.path:
+            entry.mtime_ns = entry.ctime_ns = 0
         yield entry
 
 

@@ -6,9 +6,8 @@ import os
 
 import pytest
 
-from backups.engine import Repository, Secret, new_recovery_code
+from backups.engine import Repository, Secret, new_recovery_code, rekey
 from backups.engine.errors import TakenOver, WrongSecret
-from backups.engine.keys import add_slot
 from backups.engine.log import Read
 from backups.engine.stores.memory import MemoryStore
 from tests.engine.scenery import KEY, new_repository, opened
@@ -26,7 +25,7 @@ def test_a_further_secret_opens_the_same_ring() -> None:
     ring = new_repository(store).ring
     code = Secret.recovery_code(new_recovery_code())
 
-    add_slot(store, opened(store).config.id, KEY, code, "recovery kit")
+    rekey.add(by(store, KEY), code, "recovery kit")
 
     assert by(store, code).ring == ring
 
@@ -36,9 +35,9 @@ def test_a_secret_that_opens_already_keeps_its_slot() -> None:
     new_repository(store)
     names = {info.name for info in store.list("keys/")}
 
-    name = add_slot(store, opened(store).config.id, KEY, KEY, "again")
+    slot = rekey.add(by(store, KEY), KEY, "again")
 
-    assert name in names
+    assert slot.name in names
     assert {info.name for info in store.list("keys/")} == names
 
 
@@ -47,13 +46,13 @@ def test_nobody_adds_a_slot_without_a_secret() -> None:
     new_repository(store)
 
     with pytest.raises(WrongSecret):
-        add_slot(store, opened(store).config.id, Secret.keyfile(os.urandom(32)), OTHER, "thief")
+        rekey.add(by(store, Secret.keyfile(os.urandom(32))), OTHER, "thief")
 
 
 def test_the_one_that_adopts_writes_and_the_other_does_not() -> None:
     store = MemoryStore()
     first = new_repository(store)
-    opened(store).adopt(KEY, OTHER, "application")
+    rekey.adopt(opened(store), OTHER, "application")
 
     with pytest.raises(TakenOver, match="may only read it"):
         first.log.append("hold", {"holds": {}})
@@ -66,21 +65,21 @@ def test_people_s_own_secrets_are_never_shut_out() -> None:
     store = MemoryStore()
     new_repository(store)
     code = Secret.recovery_code(new_recovery_code())
-    add_slot(store, opened(store).config.id, KEY, code, "recovery kit")
-    opened(store).adopt(KEY, OTHER, "application")
+    rekey.add(by(store, KEY), code, "recovery kit")
+    rekey.adopt(opened(store), OTHER, "application")
 
     by(store, code).log.append("hold", {"holds": {}})
 
-    assert len(by(store, code).log.names) == 3
+    assert len(by(store, code).log.names) == 5
 
 
 def test_adopting_again_writes_nothing() -> None:
     store = MemoryStore()
     new_repository(store)
-    opened(store).adopt(KEY, OTHER, "application")
+    rekey.adopt(opened(store), OTHER, "application")
     before = {info.name for info in store.list("")}
 
-    by(store, OTHER).adopt(KEY, OTHER, "application")
+    rekey.adopt(by(store, OTHER), OTHER, "application")
 
     assert {info.name for info in store.list("")} == before
 
@@ -88,9 +87,9 @@ def test_adopting_again_writes_nothing() -> None:
 def test_the_first_console_takes_it_back() -> None:
     store = MemoryStore()
     new_repository(store)
-    opened(store).adopt(KEY, OTHER, "application")
+    rekey.adopt(opened(store), OTHER, "application")
 
-    opened(store).adopt(KEY, KEY, "application")
+    rekey.adopt(opened(store), KEY, "application")
 
     opened(store).log.append("hold", {"holds": {}})
     with pytest.raises(TakenOver):
@@ -102,7 +101,7 @@ def test_holds_and_the_owner_come_back_from_behind_a_checkpoint() -> None:
     repository = new_repository(store)
     repository.log.append("hold", {"holds": {"a": {"until": None, "reason": ""}, "b": HOLD}})
     repository.log.append("hold", {"holds": {"a": HOLD}})
-    repository.adopt(KEY, KEY, "application")
+    rekey.adopt(repository, KEY, "application")
     owner = repository.log.owner
     repository.log.append_checkpoint()
 

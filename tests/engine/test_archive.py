@@ -16,7 +16,19 @@ from typing import Any
 
 import pytest
 
-from backups.engine import Entry, Kind, Notes, Options, Repository, Snapshot, Stats, archive, capture, entries, restore
+from backups.engine import (
+    Entry,
+    Kind,
+    Notes,
+    Options,
+    Repository,
+    Snapshot,
+    Stats,
+    archive,
+    capture,
+    entries,
+    restore,
+)
 from backups.engine import format as fmt
 from backups.engine.disk import DiskTree
 from backups.engine.errors import Cancelled, EngineError, LostLease, SourceError, StoreFull, WorkerDied
@@ -828,3 +840,15 @@ def test_a_full_store_is_told_and_what_was_there_stays_readable(root: Path) -> N
     again = opened(store)
     assert [snapshot.id for snapshot in again.snapshots] == ["first"]
     assert files_of(again, first, root) == TREE
+
+
+def test_a_run_leaves_no_handle_open(root: Path, repository: Repository) -> None:
+    """A process that makes many, as an embedded one does, would come to its limit."""
+    archived(repository, scanned(root), "first")
+    before = set(os.listdir("/proc/self/fd"))
+
+    for number in range(5):
+        (root / "b/large").write_bytes(os.urandom(700_000))
+        archived(repository, scanned(root), f"run {number}", parent=repository.snapshots[-1])
+
+    assert len(os.listdir("/proc/self/fd")) == len(before)

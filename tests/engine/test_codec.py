@@ -93,7 +93,7 @@ def _without_length() -> bytes:
     [
         (Codec.ZSTD, b"no zstd at all"),
         (Codec.ZSTD, Compressor(Codec.ZSTD)(TEXT)[1][:-3]),
-        (Codec.ZSTD, Compressor(Codec.ZSTD)(TEXT)[1] + b"more"),
+        (Codec.ZSTD, bytes(Compressor(Codec.ZSTD)(TEXT)[1]) + b"more"),
         (Codec.ZSTD, _without_length()),
         (Codec.GZIP, b"no gzip at all"),
         (Codec.GZIP, gzip.compress(TEXT)[:-3]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -44,6 +46,17 @@ def test_a_repository_is_never_backed_up_into_itself(
     assert codes == [engine.EXIT_FAILED] * 3
     assert "each backup would store those before it" in capsys.readouterr().err
     assert sorted(place.rglob("*")) == before
+
+
+def test_a_secret_that_does_not_open_is_told_before_a_source_that_is_not_there(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(__name__ + ".PASSPHRASE", "battery staple")
+
+    code = told(monkeypatch, "backup", place, place.parent / "absent")
+
+    assert code == engine.EXIT_NOT_ALLOWED
+    assert "absent" not in capsys.readouterr().err
 
 
 def test_a_repository_that_is_left_out_is_no_loop(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +209,60 @@ def test_a_config_of_a_thousand_brackets_is_damage_and_no_crash(place: Path, mon
 
     assert told(monkeypatch, "check", place) == engine.EXIT_DAMAGE
     assert told(monkeypatch, "list", place) == 0
+
+
+# ----------------------------------------------------------------------- repair
+
+
+@pytest.fixture
+def copied(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the repository with one snapshot, whose only data pack is damaged since in the repository itself."""
+    assert told(monkeypatch, "backup", place, place.parent / "data") == 0
+    copy = place.parent / "copy"
+    shutil.copytree(place, copy)
+    for pack in place.glob("packs/*/*"):
+        data = pack.read_bytes()
+        pack.chmod(0o600)
+        pack.write_bytes(data[:70] + bytes(20) + data[90:])
+    return copy
+
+
+def test_a_repair_is_foretold_done_and_proved(
+    place: Path, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    codes = [told(monkeypatch, "repair", place, "--from", copied, "--dry-run")]
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    codes += [told(monkeypatch, "repair", place, "--from", copied), told(monkeypatch, "check", place, "--read-data")]
+    codes += [told(monkeypatch, "repair", place)]
+
+    words = capsys.readouterr().out
+    assert codes == [engine.EXIT_DAMAGE, 0, 0, 0]
+    assert "to be replaced packs/" in words
+    assert "2 remedies found" in words
+    assert "2 remedies applied" in words
+    assert "0 remedies applied, 0 bytes from copies, 0 problems left" in words
+
+
+def test_what_a_repair_cannot_heal_is_told(
+    place: Path, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copied / "packs")
+
+    code = told(monkeypatch, "repair", place, "--from", copied, "--json")
+
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == engine.EXIT_DAMAGE
+    assert len(result["problems"]) == 2
+    assert {problem["object"][:6] for problem in result["problems"]} == {"packs/"}
+    assert result["deeds"] == []
+
+
+def test_a_repair_from_a_place_that_is_not_there_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = told(monkeypatch, "repair", place, "--from", place.parent / "nowhere")
+
+    assert code == engine.EXIT_NOT_FOUND
+    assert "nowhere" in capsys.readouterr().err

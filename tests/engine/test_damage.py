@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backups.engine import Options, Repository, Secret, check
+from backups.engine import Options, Repository, RestoreOptions, Secret, check, restore
+from backups.engine import format as fmt
 from backups.engine.errors import EngineError, ObjectDamaged, Tampered, WrongSecret
 from backups.engine.stores.memory import MemoryStore
 from tests.engine.scenery import Reports, archived, files_of, new_repository, opened, plant, scanned
@@ -256,9 +258,9 @@ def test_damage_is_healed_by_putting_the_intact_object() -> None:
 # ---------------------------------------------------------------- the next backup
 
 
-def lost(store: MemoryStore, harm: Callable[[bytes], bytes | None]) -> set[str]:
-    """Harm every data pack there is; their names."""
-    packs = {name for name in store.objects if name.startswith("packs/")}
+def lost(store: MemoryStore, harm: Callable[[bytes], bytes | None], spared: Collection[str] = ()) -> set[str]:
+    """Harm every pack there is, but some; their names."""
+    packs = {name for name in store.objects if name.startswith("packs/")} - set(spared)
     for name in packs:
         if (left := harm(store.objects[name])) is None:
             del store.objects[name]
@@ -302,12 +304,51 @@ def test_the_next_backup_stores_anew_what_lies_in_packs_that_a_check_found_damag
     assert files_of(opened(store), done.snapshot, root) == files
 
 
+@pytest.mark.parametrize("unchanged", [True, False], ids=["incremental", "full"])
+@pytest.mark.parametrize(
+    "harm",
+    [lambda data: None, lambda data: data[:-1], lambda data: data[:200] + bytes(60) + data[260:]],
+    ids=["gone", "cut", "overwritten"],
+)
+def test_older_snapshots_come_back_with_the_next_backup_of_the_same_data(
+    tmp_path: Path, harm: Callable[[bytes], bytes | None], unchanged: bool
+) -> None:
+    """A check found the damage, nothing has changed at the source: what is stored anew serves every snapshot. All data
+    is harmed, and the listing of the second; that of the first is nowhere else."""
+    files = {"small": b"a few bytes", "large": bytes(range(256)) * 4096, "sub/more": b"others"}
+    root, store = plant(tmp_path / "data", files), MemoryStore()
+    first = archived(new_repository(store), scanned(root)).snapshot
+    listing = {fmt.pack_name(digest) for digest in first.tree_packs}
+    second = archived(opened(store), scanned(plant(root, {"new": b"of the second"})), "second", parent=first).snapshot
+    lost(store, harm, spared=listing)
+    problems = check(opened(store), 3, snapshots=[first, second]).problems
+    damaged = frozenset(fmt.digest_of(problem.object) for problem in problems)
+
+    archived(
+        opened(store), scanned(root), "third", parent=second,
+        options=Options(workers=0, assume_unchanged=unchanged, damaged=damaged),
+    )  # fmt: skip
+
+    repository = opened(store)
+    assert check(repository, 3, snapshots=repository.snapshots).sound
+    assert files_of(repository, repository.log.live["first"], root) == files
+    for name in ("first", "second", "third"):
+        target = tmp_path / name
+        done = restore(
+            repository, repository.log.live[name], bytes(target), base=bytes(root)[1:],
+            options=RestoreOptions(workers=0),
+        )  # fmt: skip
+        assert not done.failed
+        assert (target / "large").read_bytes() == files["large"]
+
+
 def test_an_untouched_repository_is_deduplicated_as_ever(tmp_path: Path) -> None:
     root, store = plant(tmp_path / "data", {"large": bytes(range(256)) * 4096}), MemoryStore()
-    archived(new_repository(store), scanned(root))
+    seen = list(scanned(root))  # once: the directories above belong to everybody
+    archived(new_repository(store), map(replace, seen))
     packs = {name for name in store.objects if name.startswith("packs/")}
 
-    archived(opened(store), scanned(root), snapshot_id="second", options=Options(workers=0, assume_unchanged=False))
+    archived(opened(store), seen, snapshot_id="second", options=Options(workers=0, assume_unchanged=False))
 
     assert {name for name in store.objects if name.startswith("packs/")} == packs
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from backups.engine import Change, Difference, Entry, Kind, Repository, diff
+from backups.engine import Change, Difference, Entry, Kind, Repository, diff, diff_with_moves
 from backups.engine.differ import compare
 from backups.engine.entry import sort_key
 from backups.engine.stores.memory import MemoryStore
@@ -64,9 +67,9 @@ def test_before_and_after_come_along(repository: Repository, tmp_path: Path) -> 
 def test_a_touched_directory_reads_no_file(tmp_path: Path) -> None:
     store = MemoryStore()
     root = plant(tmp_path / "data", FILES)
-    repository = new_repository(store)
-    before = archived(repository, scanned(root), "before").snapshot
-    after = archived(repository, scanned(root), "after").snapshot
+    repository, seen = new_repository(store), list(scanned(root))  # once: the parents of the tree are everybody's
+    before = archived(repository, map(replace, seen), "before").snapshot
+    after = archived(repository, seen, "after").snapshot
     metered = MeteredStore(store)
     again = opened(metered)
     opened_with = metered.usage.gets
@@ -117,3 +120,65 @@ def test_differences_are_those_of_two_dictionaries(one: dict[bytes, int], two: d
 def _entries(tree: dict[bytes, int]) -> list[Entry]:
     links = [Entry(path, Kind.SYMLINK, target=b"%d" % value, xattrs=()) for path, value in tree.items()]
     return sorted(links, key=lambda entry: entry.key)
+
+
+# ------------------------------------------------------------------------ moves
+
+
+def test_a_file_under_another_path_has_moved(repository: Repository, tmp_path: Path) -> None:
+    large = os.urandom(300_000)
+    root = plant(tmp_path / "data", {"a": b"content", "z/large": large, "stays": b"content", "empty": b""})
+    before = archived(repository, scanned(root), "before").snapshot
+    plant(root, {"b/new": b"something new"})
+    (root / "a").rename(root / "b" / "a")
+    (root / "z" / "large").rename(root / "0")
+    (root / "empty").rename(root / "void")
+    (root / "z").rmdir()
+    after = archived(repository, scanned(root), "after", parent=before).snapshot
+
+    changes = list(diff_with_moves(repository, before, after, bytes(root)[1:]))
+
+    assert told(changes, root) == {
+        "": "attributes", "0": "moved", "b": "added", "b/a": "moved", "b/new": "added", "empty": "removed",
+        "void": "added", "z": "removed",
+    }  # fmt: skip
+    moved = {change.path: change.before.path for change in changes if change.kind == "moved" and change.before}
+    assert {os.path.basename(to): os.path.basename(old) for to, old in moved.items()} == {b"a": b"a", b"0": b"large"}
+
+
+def test_copies_have_not_moved_and_twins_go_one_by_one(repository: Repository, tmp_path: Path) -> None:
+    root = plant(tmp_path / "data", {"a": b"twin", "b": b"twin", "c": b"other"})
+    before = archived(repository, scanned(root), "before").snapshot
+    plant(root, {"copy of c": b"other", "d": b"twin"})
+    for name in ("a", "b"):
+        (root / name).unlink()
+    after = archived(repository, scanned(root), "after", parent=before).snapshot
+
+    changes = told(list(diff_with_moves(repository, before, after, bytes(root)[1:])), root)
+
+    assert changes == {"": "attributes", "b": "removed", "copy of c": "added", "d": "moved"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    some.dictionaries(some.sampled_from("abcdef"), some.binary(min_size=1, max_size=1), max_size=5),
+    some.dictionaries(some.sampled_from("abcdef"), some.binary(min_size=1, max_size=1), max_size=5),
+)
+def test_moves_lose_nothing_and_invent_nothing(one: dict[str, bytes], two: dict[str, bytes]) -> None:
+    repository = new_repository()
+    with tempfile.TemporaryDirectory() as place:
+        before = archived(repository, scanned(plant(Path(place, "x"), {"keep": b"", **one})), "before").snapshot
+        shutil.rmtree(Path(place, "x"))
+        after = archived(repository, scanned(plant(Path(place, "x"), {"keep": b"", **two})), "after").snapshot
+        base = bytes(Path(place, "x"))[1:]
+
+    plain, moved = list(diff(repository, before, after, base)), list(diff_with_moves(repository, before, after, base))
+
+    told_moved = [change for change in moved if change.kind is Difference.MOVED]
+    parts = {(Difference.REMOVED, c.before.path) for c in told_moved if c.before} | {
+        (Difference.ADDED, c.path) for c in told_moved
+    }
+    rest = {(c.kind, c.path) for c in moved if c.kind is not Difference.MOVED}
+    assert parts | rest == {(c.kind, c.path) for c in plain}
+    assert len(parts) + len(rest) == len(plain)
+    assert all(c.before and c.after and c.before.content == c.after.content for c in told_moved)

@@ -314,8 +314,8 @@ def test_it_forgets_a_directory_that_is_moved_away(tree: DiskTree, tmp_path: Pat
 def test_it_knows_owners_by_name() -> None:
     owners = Owners()
 
-    assert (owners.user(0), owners.group(0)) == ("root", "root")
-    assert (owners.user(4_000_000_000), owners.group(4_000_000_000)) == ("", "")
+    assert (owners.users[0], owners.groups[0]) == ("root", "root")
+    assert (owners.users[4_000_000_000], owners.groups[4_000_000_000]) == ("", "")
 
 
 @given(st.binary(max_size=40))

@@ -286,4 +286,4 @@ def _with_directory(writer: Any, directory: dict[str, Any]) -> bytes:
     writer.add(SectionKind.FRAME, FIRST, PLAIN)
     section = writer.add(SectionKind.DIRECTORY, msgpack.packb(directory), PLAIN)
     trailer = fmt.TRAILER.pack(section.number, section.stored, section.raw, section.codec, fmt.TRAILER_MAGIC)
-    return b"".join([*writer._pieces, trailer])
+    return bytes(writer.buffer[: writer.size]) + trailer

@@ -13,13 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from backups.engine import format as fmt
 from backups.engine import index as index_module
+from backups.engine import merging, table
 from backups.engine.envelope import METADATA, Envelope, Sealer, Section
 from backups.engine.errors import BlobMissing, NewerFormat, ObjectDamaged
 from backups.engine.format import ObjectType, SectionKind
 from backups.engine.index import BlobIndex, Location, read_index, seal_index
 from backups.engine.pack import FrameInfo, PackInfo
+from backups.engine.segment import Segment
+from backups.engine.store import ObjectStore
 from backups.engine.stores.memory import MemoryStore
 from backups.engine.stores.metered import MeteredStore
+from backups.engine.table import Plain, plain_table_of
 from tests.engine.scenery import ID, RING
 
 SEALER = Sealer(ID, RING)
@@ -49,7 +53,7 @@ def put(store: MemoryStore, *packs: PackInfo) -> str:
     return name
 
 
-def synced(store: MemoryStore, cache: Path | None = None) -> BlobIndex:
+def synced(store: ObjectStore, cache: Path | None = None) -> BlobIndex:
     index = BlobIndex(cache)
     index.sync(store, SEALER)
     return index
@@ -97,6 +101,16 @@ def test_an_index_object_brings_back_its_packs(shapes: list[list[list[bytes]]]) 
     assert {facts.size for facts in index.packs()} == {info.size for info in packs}
 
 
+def test_few_blobs_are_sorted_by_hand_as_numpy_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = [pack([[blob((n, m) if m % 3 else m) for m in range(25)] for n in range(4)]) for _ in range(3)]
+    by_hand = plain_table_of(packs)
+    monkeypatch.setattr(table, "FEW", 0)
+
+    assert plain_table_of(packs) == by_hand
+    assert by_hand.blobs == 300
+    assert plain_table_of([]) == Plain(b"", b"", (b"", b"", b"", b""), 0)
+
+
 def test_an_index_of_many_blobs_has_many_sections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fmt, "INDEX_SECTION", 16)
     packs = [pack([[blob((n, m)) for m in range(25)] for n in range(4)])]
@@ -106,7 +120,7 @@ def test_an_index_of_many_blobs_has_many_sections(monkeypatch: pytest.MonkeyPatc
 
     table = read_index(SEALER, "index/story", data)
 
-    assert len(table.ids) == 100
+    assert len(table.rows.ids) == 100
     agrees(synced(store), packs)
 
 
@@ -222,7 +236,7 @@ def test_it_always_says_what_the_objects_say(tmp_path: Path, cached: bool) -> No
 def test_many_segments_become_one(tmp_path: Path) -> None:
     store, index = MemoryStore(), BlobIndex(tmp_path)
     packs = []
-    for number in range(index_module.MERGE_ABOVE + 1):
+    for number in range(index_module.TOGETHER):
         packs.append(pack([[blob(number)]], number))
         put(store, packs[-1])
         index.sync(store, SEALER)
@@ -230,6 +244,102 @@ def test_many_segments_become_one(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.segment"))) == 1
     agrees(index, packs)
     agrees(synced(store, tmp_path), packs)
+
+
+@pytest.mark.parametrize("step", [1, 3, 50, 10_000])
+def test_segments_of_any_size_become_one_range_by_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Blobs of packs that are gone stay behind; the others are found, whatever had to be cut where."""
+    monkeypatch.setattr(merging, "STEP", step)
+    monkeypatch.setattr(merging, "IN_A_BUCKET", 4)
+    store, index = MemoryStore(), BlobIndex(tmp_path)
+    sizes = [1, 700, 40, 300]
+    packs = [
+        [pack([[blob((n, half, m)) for m in range(size)]], (n, half)) for half in "ab"] for n, size in enumerate(sizes)
+    ]
+    names = []
+    for number, (kept, gone) in enumerate(packs):
+        names += [put(store, kept), put(store, gone)]
+        if number < 3:
+            index.sync(store, SEALER)  # a segment of its own
+    for name in names[1::4]:
+        store.delete(name)
+    gone_packs = {id(packs[0][1]), id(packs[2][1])}
+
+    index.sync(store, SEALER)
+
+    assert len(list(tmp_path.glob("*.segment"))) == 1
+    left = [one for pair in packs for one in pair if id(one) not in gone_packs]
+    agrees(index, left)
+    agrees(synced(store, tmp_path), left)
+    assert sorted(facts.digest for facts in index.packs()) == sorted(one.digest for one in left)
+
+
+def test_a_merge_that_was_interrupted_leaves_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merged file is there, and the four it was made of, too."""
+    monkeypatch.setattr(index_module, "remove", lambda _path: None)
+    store, index, packs = MemoryStore(), BlobIndex(tmp_path), []
+    for number in range(index_module.TOGETHER):
+        packs.append(pack([[blob(number)]], number))
+        put(store, packs[-1])
+        index.sync(store, SEALER)
+    monkeypatch.undo()
+    assert len(list(tmp_path.glob("*.segment"))) == index_module.TOGETHER + 1
+
+    agrees(synced(store, tmp_path), packs)
+
+    assert len(list(tmp_path.glob("*.segment"))) == 1
+
+
+def test_the_work_for_old_blobs_does_not_grow_with_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 64 runs, each blob is written anew three times at most, not sixty."""
+    monkeypatch.setattr(index_module, "SMALL", 1)
+    written: list[int] = []
+    made = merging.from_segments
+
+    def counted(segments: Sequence[Segment], cache: Path | None) -> Segment:
+        written.append(sum(segment.blobs for segment in segments))
+        return made(segments, cache)
+
+    monkeypatch.setattr(merging, "from_segments", counted)
+    store, index, packs = MemoryStore(), BlobIndex(tmp_path), []
+
+    for number in range(64):
+        packs.append(pack([[blob(number)]], number))
+        put(store, packs[-1])
+        index.sync(store, SEALER)
+
+    agrees(index, packs)
+    assert 64 <= sum(written) <= 3 * 64
+
+
+def test_a_fresh_cache_is_filled_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "AT_ONCE", 10)
+    store, packs = MemoryStore(), [pack([[blob((n, m)) for m in range(4)]], n) for n in range(20)]
+    for one in packs:
+        put(store, one)
+
+    agrees(synced(store, tmp_path), packs)
+
+
+def test_a_bit_that_turns_in_a_bucket_is_noticed_when_somebody_looks_there(tmp_path: Path) -> None:
+    """Opening it reads what stands before the rows; the rows are proved when they are needed."""
+    store, packs = MemoryStore(), [pack([[blob(n) for n in range(3_000)]])]
+    put(store, *packs)
+    synced(store, tmp_path)
+    (path,) = tmp_path.glob("*.segment")
+    intact = path.read_bytes()
+    path.unlink()
+    path.write_bytes(intact[:-40_000] + bytes([intact[-40_000] ^ 4]) + intact[-39_999:])
+    metered = MeteredStore(store)
+    index = synced(metered, tmp_path)
+    before = metered.usage.gets
+
+    agrees(index, packs)
+
+    assert (before, metered.usage.gets) == (0, 1)
+    assert path.read_bytes() == intact
 
 
 def test_a_second_process_reads_nothing_that_the_cache_holds(tmp_path: Path) -> None:
@@ -245,8 +355,8 @@ def test_a_second_process_reads_nothing_that_the_cache_holds(tmp_path: Path) -> 
     assert blob(1) in index
 
 
-def test_only_what_vanished_is_read_again(tmp_path: Path) -> None:
-    """A segment made of two objects is dropped when one of them goes; the other is read anew."""
+def test_what_is_left_is_not_read_again_when_an_object_goes(tmp_path: Path) -> None:
+    """A segment made of two objects forgets what one of them told."""
     store = MemoryStore()
     gone, kept = put(store, pack([[blob(1)]], 1)), put(store, pack([[blob(2)]], 2))
     index = synced(store, tmp_path)
@@ -257,7 +367,7 @@ def test_only_what_vanished_is_read_again(tmp_path: Path) -> None:
 
     assert blob(1) not in index
     assert blob(2) in index
-    assert metered.usage.gets == 1
+    assert metered.usage.gets == 0
     assert metered.stat(kept)
 
 
@@ -337,7 +447,7 @@ def test_an_index_that_counts_wrong_is_damaged() -> None:
     writer.add(SectionKind.INDEX_PACKS, b"\x92\xc4\x00\xc4\x00", METADATA)
 
     with pytest.raises(ObjectDamaged, match="another number of blobs"):
-        read_index(SEALER, "index/story", writer.finish({"blobs": len(table.ids)}, METADATA))
+        read_index(SEALER, "index/story", writer.finish({"blobs": len(table.rows.ids)}, METADATA))
 
 
 def test_an_index_of_a_newer_format_is_not_guessed_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +490,7 @@ def test_a_full_disk_under_the_cache_leaves_no_half_file(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("backups.engine.index.os.rename", full)
+    monkeypatch.setattr("backups.engine.merging.os.rename", full)
 
     agrees(synced(store, tmp_path), packs)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as some
 from backups.engine import format as fmt
 from backups.engine import keys
 from backups.engine.errors import EngineError, NewerFormat, ObjectDamaged, WrongSecret
-from backups.engine.keys import KeyObjects, KeyRing, Secret
+from backups.engine.keyobjects import KeyObjects
+from backups.engine.keys import KeyRing, Secret
 from backups.engine.stores.memory import MemoryStore
 from tests.engine.scenery import ID, KEY, RING
 
@@ -239,7 +240,7 @@ def test_the_key_objects_tell_whose_they_are(store: MemoryStore) -> None:
 
 def test_a_key_object_of_a_newer_format_is_not_guessed_at(store: MemoryStore) -> None:
     *_, slot = keys.write_keys(store, ID, RING, [(KEY, "mine")])
-    rewritten(store, slot, format=fmt.FORMAT + 1)
+    rewritten(store, slot, format=keys.FOLLOWED + 1)
 
     with pytest.raises(NewerFormat, match="Upgrade first"):
         unlock(store, KEY)
@@ -252,7 +253,7 @@ def test_the_newest_ring_counts(store: MemoryStore) -> None:
     ring_key = os.urandom(32)
     newer = KeyRing(2, {**RING.masters, 2: os.urandom(32)}, RING.id_key, RING.chunker_seed)
     for blob in (
-        keys.seal_slot(ID, ring_key, KEY, "mine"),
+        keys.seal_slot(ID, ring_key, KEY, "mine", RING.root),
         keys.seal_ring(ID, ring_key, newer),
         keys.seal_ring(ID, ring_key, RING),
     ):

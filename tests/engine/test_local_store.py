@@ -15,6 +15,7 @@ import pytest
 from backups.engine.errors import (
     EngineError,
     ForeignRepository,
+    ObjectDamaged,
     ObjectExists,
     ObjectMissing,
     StoreFull,
@@ -463,3 +464,59 @@ def test_it_writes_on_when_the_kernel_takes_a_part(store: LocalStore, monkeypatc
     store.put(NAME, DATA)
 
     assert store.get(NAME) == DATA
+
+
+# -------------------------------------------------------------------- set aside
+
+
+ASIDE = f"quarantine/{NAME}/{hashlib.sha256(b'wrong').hexdigest()}"
+
+
+def test_wrong_bytes_are_set_aside_without_reading_them(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(NAME, b"wrong")
+    monkeypatch.setattr(os, "pread", lambda *_: pytest.fail("a sector that may be lost was read"))
+
+    store.set_aside(NAME, ASIDE)
+
+    assert (root / ASIDE).samefile(root / NAME)
+
+
+def test_where_files_have_one_name_only_the_bytes_are_copied(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(NAME, b"wrong")
+    monkeypatch.setattr(posix, "linked", lambda *_: False)
+
+    store.set_aside(NAME, ASIDE)
+    store.put(NAME, DATA)
+
+    assert (root / ASIDE).read_bytes() == b"wrong"
+    assert (root / NAME).read_bytes() == DATA
+
+
+# -------------------------------------------------------------------- lost sectors
+
+
+def test_a_lost_sector_is_damage_to_one_object(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(NAME, DATA)
+    monkeypatch.setattr(os, "pread", _refused)
+
+    with pytest.raises(ObjectDamaged, match="the disk cannot read it") as caught:
+        store.get(NAME)
+
+    assert caught.value.name == NAME
+
+
+def test_a_disk_that_says_nothing_is_no_damage(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(NAME, DATA)
+    for call in ("pread", "fstatvfs"):
+        monkeypatch.setattr(os, call, _refused)
+
+    with pytest.raises(StoreUnavailable, match="See that the disk is there and sound"):
+        store.get(NAME)
+
+
+def _refused(*_: object) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import random
-import shutil
 import signal
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +18,9 @@ import pytest
 
 from backups.engine.errors import StoreFull, StoreReadOnly, StoreRefused
 from backups.engine.stores.local import LocalStore
+from tests.power import PoweredDisk, powered
 
 KILLS = 25
-SHUTDOWN_WITHOUT_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH
 
 
 def named(data: bytes) -> str:
@@ -258,34 +255,20 @@ def test_a_stranger_without_permission_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def disk_with_power(tmp_path: Path) -> Iterator[Path]:
-    """A small ext4 disk, mounted."""
-    if not shutil.which("mkfs.ext4"):
-        pytest.skip("needs mkfs.ext4 to make a disk")
-    disk, image = tmp_path / "disk", tmp_path / "image"
-    disk.mkdir()
-    with image.open("wb") as file:
-        file.truncate(32 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
-    mount("-o", "loop", str(image), str(disk))
+def disk_with_power(tmp_path: Path) -> Iterator[PoweredDisk]:
+    disk = powered(tmp_path)
     yield disk
-    subprocess.run(["umount", str(disk)], capture_output=True, check=False)
+    disk.close()
 
 
-def cut_the_power(disk: Path) -> None:
+def cut_the_power(disk: PoweredDisk) -> None:
     """ext4 forgets all that was not synced, as when the power fails; then the disk is mounted again."""
-    request, flag = SHUTDOWN_WITHOUT_FLUSH
-    descriptor = os.open(disk, os.O_RDONLY)
-    try:
-        fcntl.ioctl(descriptor, request, struct.pack("I", flag))
-    finally:
-        os.close(descriptor)
-    subprocess.run(["umount", str(disk)], check=True)
-    mount("-o", "loop", str(disk.with_name("image")), str(disk))
+    disk.cut()
+    disk.on()
 
 
-def test_everything_put_survives_a_power_cut(disk_with_power: Path) -> None:
-    store = LocalStore(str(disk_with_power / "a" / "store"))
+def test_everything_put_survives_a_power_cut(disk_with_power: PoweredDisk) -> None:
+    store = LocalStore(str(disk_with_power.root / "a" / "store"))
     store.create()
     objects = [os.urandom(5000) for _ in range(20)]
     for data in objects:
@@ -299,9 +282,9 @@ def test_everything_put_survives_a_power_cut(disk_with_power: Path) -> None:
     assert store.get("config") == b"facts"
 
 
-def test_the_power_cut_is_real(disk_with_power: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_power_cut_is_real(disk_with_power: PoweredDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without fsync, and with all else equal, what was put is gone: the test before this one proves something."""
-    store = LocalStore(str(disk_with_power / "store"))
+    store = LocalStore(str(disk_with_power.root / "store"))
     store.create()
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     store.put("config", b"facts")

@@ -214,6 +214,38 @@ def test_a_log_that_is_open_sees_a_late_record_too(store: MemoryStore) -> None:
     assert live(watching) == {"one", "late"}
 
 
+def put_record(store: Any, log: Log, seq: int, snapshot_id: str) -> str:
+    """A record of this number, whoever counts otherwise; its name."""
+    record, data = log._sealed("snapshot", snapshot(snapshot_id).pack(), seq, log.leaves)
+    store.put(record.name, data)
+    return record.name
+
+
+def test_what_others_wrote_into_the_next_directory_is_seen_before_one_writes(store: MemoryStore) -> None:
+    put_record(store, begun(store), 999, "the last of its thousand")
+    one, two = fresh(store), fresh(store)
+    commit(two, "theirs")
+
+    commit(one, "mine")
+
+    assert [fmt.record_seq(name) for name in sorted(store.objects)] == [0, 999, 1000, 1001]
+    assert one.read(max(store.objects)).parents == tuple(two.leaves)
+
+
+def test_who_writes_lists_the_end_of_the_log_and_a_look_at_all_of_it_tells_what_came_late(store: MemoryStore) -> None:
+    log = begun(store)
+    put_record(store, log, 2000, "newest")
+    log = fresh(store)
+    put_record(store, fresh(store), 5, "late")  # from somebody who counted long ago
+
+    commit(log, "mine")
+    before = live(log)
+    log.refresh()
+
+    assert before == {"newest", "mine"}
+    assert live(log) == {"newest", "mine", "late"}
+
+
 @settings(max_examples=60, deadline=None)
 @given(steps=some.lists(some.tuples(some.integers(0, 2), some.sampled_from("sSfcr")), max_size=25))
 def test_writers_in_any_order_agree_in_the_end(steps: list[tuple[int, str]]) -> None:

@@ -147,6 +147,8 @@ def test_it_lets_nothing_pass_below_a_directory_that_it_refused() -> None:
 
 
 def test_it_accepts_content_of_every_form() -> None:
+    guard = ManifestGuard()
+
     judge(
         ROOT,
         file(b"empty", content=b"", xattrs=((b"user.x", b"x" * 65_536),)),
@@ -155,11 +157,18 @@ def test_it_accepts_content_of_every_form() -> None:
         file(b"pages", size=1 << 40, content=(bytes(32), bytes(32))),
         file(b"units", size=100, content=unit(10, 20, (5, 15)) + unit(50, 50)),
         file(b"whole", size=100, content=bytes(64)),
+        guard=guard,
     )
+
+    assert (guard.entries, guard.size) == (7, 400 + (1 << 40))
 
 
 def test_it_accepts_what_is_declared() -> None:
-    judge(ROOT, file(b"a", size=60), guard=ManifestGuard(entries=2, size=60))
+    guard = ManifestGuard(entries=2, size=60)
+
+    judge(ROOT, file(b"a", size=60), guard=guard)
+
+    assert (guard.entries, guard.size) == (2, 60)
 
 
 def test_it_refuses_names_the_target_cannot_tell_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -10,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from backups.engine import format as fmt
+from backups.engine import pack as pack_module
 from backups.engine.codec import Codec, Compressor
 from backups.engine.entry import Blob
 from backups.engine.envelope import METADATA, EnvelopeWriter, Sealer, Section
 from backups.engine.errors import EngineError, ObjectDamaged, StoreFull
 from backups.engine.format import ObjectType, SectionKind
-from backups.engine.pack import PackInfo, PackWriter, read_pack
+from backups.engine.pack import PackInfo, PackWriter, Put, read_ends, read_pack
+from backups.engine.store import Data
 from backups.engine.stores.memory import MemoryStore
 from tests.engine.scenery import ID, RING
 
 SEALER = Sealer(ID, RING)
 BLOBS = some.lists(some.binary(max_size=300), max_size=40)
 FAST = Compressor(Codec.ZSTD, 1)
-Put = Callable[[str, bytes], None]
 
 
 def quiet(_: PackInfo) -> None:
@@ -149,7 +151,7 @@ def test_a_pack_is_reported_only_when_it_is_durable() -> None:
 def test_a_store_that_fails_fails_the_writer_and_nothing_is_reported() -> None:
     reported: list[PackInfo] = []
 
-    def full(name: str, data: bytes) -> None:
+    def full(name: str, data: Data) -> None:
         raise StoreFull("No space is left.")
 
     pack = writer(full, reported.append)
@@ -164,7 +166,7 @@ def test_the_next_pack_fills_while_one_is_being_stored() -> None:
     may_go_on, begun = threading.Event(), threading.Event()
     stored: list[str] = []
 
-    def slow(name: str, data: bytes) -> None:
+    def slow(name: str, data: Data) -> None:
         begun.set()
         assert may_go_on.wait(10)
         stored.append(name)
@@ -221,6 +223,38 @@ def test_a_machine_that_miscalculates_is_noticed_before_anything_is_acknowledged
     assert not store.objects
 
 
+def test_packs_are_built_in_the_same_memory_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fmt, "PACK_SIZE", 4000)
+    monkeypatch.setattr(fmt, "FRAME_SIZE", 1000)
+    store, infos = MemoryStore(), list[PackInfo]()
+    buffers: list[object] = []
+
+    def put(name: str, data: Data) -> None:
+        assert isinstance(data, memoryview)
+        buffers.append(data.obj)
+        store.put(name, data)
+
+    pack, blobs = writer(put, infos.append), [os.urandom(300) for _ in range(200)]
+    for data in blobs:
+        pack.add(fmt.sha256(data), memoryview(data))
+    pack.close()
+
+    assert len(infos) > 10
+    assert len(set(map(id, buffers))) == 2  # one that is stored while the other is filled
+    assert [data for info in infos for _, data in contents(store, info)] == blobs
+
+
+def test_a_blob_may_be_overwritten_as_soon_as_it_is_taken() -> None:
+    store, infos, memory = MemoryStore(), list[PackInfo](), bytearray(b"first")
+    pack = writer(store.put, infos.append)
+
+    pack.add(bytes(32), memoryview(memory))
+    memory[:] = b"other"
+    pack.close()
+
+    assert [data for _, data in contents(store, infos[0])] == [b"first"]
+
+
 # --------------------------------------------------------------------- damage
 
 
@@ -250,3 +284,28 @@ def test_an_index_object_is_no_pack() -> None:
 
     with pytest.raises(ObjectDamaged, match="of type 3, which does not belong"):
         read_pack(SEALER, "packs/ab/story", envelope.finish({"blobs": []}, METADATA))
+
+
+@pytest.mark.parametrize("tail", [1 << 16, 300, 40])
+def test_its_two_ends_tell_as_much_as_all_of_it(monkeypatch: pytest.MonkeyPatch, tail: int) -> None:
+    monkeypatch.setattr(pack_module, "TAIL", tail)
+    store, read = MemoryStore(), list[int]()
+    (info,) = packed(store, [bytes([number]) * 9000 for number in range(60)], Compressor(Codec.RAW, 0))
+
+    def get(name: str, start: int, length: int) -> bytes:
+        read.append(length)
+        return store.get(name, start, length)
+
+    assert read_ends(SEALER, info.digest, info.size, get) == info
+    assert sum(read) < info.size / 5
+
+
+@pytest.mark.parametrize("size", [-1, 0])
+def test_what_is_cut_off_has_no_end_to_read(size: int) -> None:
+    store = MemoryStore()
+    (info,) = packed(store, [b"some bytes"])
+    name = fmt.pack_name(info.digest)
+    store.objects[name] = store.objects[name][:size]
+
+    with pytest.raises(ObjectDamaged):
+        read_ends(SEALER, info.digest, len(store.objects[name]), store.get)

@@ -32,6 +32,9 @@ class Scripted:
             self._emit("packed", number)
         self._held.clear()
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def double(self, number: int) -> int:
         return 2 * number
 
@@ -119,6 +122,23 @@ def test_inline_and_forked_do_the_same(start: Start) -> None:
         results.append((answers, emitted))
 
     assert results[0] == results[1] == ([0, 1, 2, 3, 4], [("packed", n) for n in range(5)])
+
+
+def test_whoever_asks_for_room_never_waits(start: Start) -> None:
+    answers: list[int] = []
+    pool = start(count=1)
+
+    asked = 0
+    for number in range(20):
+        while not pool.has_room():
+            asked += 1
+            pool.poll()
+        pool.submit(["double", number], answers.append)
+    pool.drain()
+
+    assert answers == [2 * number for number in range(20)]
+    assert asked > 0
+    assert InlinePool(Scripted, Emitted()).has_room()
 
 
 def test_work_is_spread_over_all_workers(start: Start) -> None:

@@ -21,6 +21,7 @@ from backups import engine
 from backups.engine import format as fmt
 from backups.engine import keys, tree
 from backups.engine.entry import Entry, Kind, sort_key
+from backups.engine.keyobjects import KeyObjects
 from backups.engine.keys import KeyRing
 from backups.engine.scan import scan
 from backups.engine.stores.local import LocalStore
@@ -96,6 +97,21 @@ def _refuse(item: engine.ItemError) -> None:
 
 
 def expected(root: Path) -> list[Any]:
+    """What stands on the disk, and the two streams behind it."""
+    rows = on_disk(root)
+    rows.append([b"zz".hex(), 2, 0o700, 0, 0, 0, 0, "", [], 0, "", []])
+    for name, _, data in STREAMS:
+        note, sha = [[b"user.a".hex(), b"b".hex()]], hashlib.sha256(data).hexdigest()
+        rows.append([name.hex(), 1, 0o600, 7, 8, 5, len(data), "", note, 0, sha, []])
+    return in_order(rows)
+
+
+def in_order(rows: list[Any]) -> list[Any]:
+    """As the tree keeps them."""
+    return sorted(rows, key=lambda row: sort_key(bytes.fromhex(row[0])))
+
+
+def on_disk(root: Path) -> list[Any]:
     """[path, kind, mode, uid, gid, mtime_ns, size, target, xattrs, rdev, SHA-256 of content, further names of it]"""
     rows, names = [], dict[tuple[int, int], list[bytes]]()
     top = os.fsencode(root)
@@ -107,15 +123,11 @@ def expected(root: Path) -> list[Any]:
     for row in rows:
         st = os.lstat(b"/" + bytes.fromhex(row[0]))
         row.append(sorted(name.hex() for name in names[st.st_dev, st.st_ino] if name.hex() != row[0]))
-    rows.append([b"zz".hex(), 2, 0o700, 0, 0, 0, 0, "", [], 0, "", []])
-    for name, _, data in STREAMS:
-        note, sha = [[b"user.a".hex(), b"b".hex()]], hashlib.sha256(data).hexdigest()
-        rows.append([name.hex(), 1, 0o600, 7, 8, 5, len(data), "", note, 0, sha, []])
-    return sorted(rows, key=lambda row: sort_key(bytes.fromhex(row[0])))
+    return rows
 
 
 def _row(path: bytes, st: os.stat_result) -> list[Any]:
-    kind = {0o100000: 1, 0o040000: 2, 0o120000: 3, 0o010000: 4, 0o020000: 5}[st.st_mode & 0o170000]
+    kind = {0o100000: 1, 0o040000: 2, 0o120000: 3, 0o010000: 4, 0o020000: 5, 0o060000: 6}[st.st_mode & 0o170000]
     xattrs = [[os.fsencode(n).hex(), os.getxattr(path, n, follow_symlinks=False).hex()]
               for n in sorted(os.listxattr(path, follow_symlinks=False))]  # fmt: skip
     content = ""
@@ -124,12 +136,12 @@ def _row(path: bytes, st: os.stat_result) -> list[Any]:
             content = hashlib.sha256(file.read()).hexdigest()
     target = os.readlink(path).hex() if kind == 3 else ""
     return [path[1:].hex(), kind, st.st_mode & 0o7777, st.st_uid, st.st_gid, st.st_mtime_ns,
-            st.st_size if kind == 1 else 0, target, xattrs, st.st_rdev if kind == 5 else 0, content]  # fmt: skip
+            st.st_size if kind == 1 else 0, target, xattrs, st.st_rdev if kind in (5, 6) else 0, content]  # fmt: skip
 
 
 def new_epoch(repository: engine.Repository) -> None:
     """A second master key: objects are sealed with it from now on, and the old ones stay readable."""
-    found = keys.KeyObjects(repository.store, repository.config.id)
+    found = KeyObjects(repository.store, repository.config.id)
     secret = engine.Secret.keyfile(KEYFILE)
     slot = next(slot for slot in found.slots.values() if slot["kind"] == secret.kind)
     ring_key = keys.open_slot(slot, secret)
@@ -184,7 +196,7 @@ def _history(repository: engine.Repository, root: Path) -> dict[str, Any]:
     return holds
 
 
-def _lines(holds: dict[str, Any]) -> Iterator[str]:
+def lines(holds: dict[str, Any]) -> Iterator[str]:
     """JSON with a row a line."""
     for number, (name, rows) in enumerate(holds.items()):
         yield f"{',' if number else '{'} {json.dumps(name)}: ["
@@ -195,4 +207,4 @@ def _lines(holds: dict[str, Any]) -> Iterator[str]:
 
 if __name__ == "__main__":
     made = make(Path(sys.argv[1]))
-    Path(sys.argv[1] + ".json").write_text("\n".join(_lines(made)) + "\n")
+    Path(sys.argv[1] + ".json").write_text("\n".join(lines(made)) + "\n")

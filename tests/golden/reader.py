@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgpack
 import zstandard
 from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -76,11 +77,13 @@ class Reader:
         self.config = json.loads(self._get("config"))
         self._id = bytes.fromhex(self.config["id"])
         keys = [json.loads(self._get(name)) for name in self._list("keys")]
-        ring_key = next(filter(None, (_open_slot(k, secret) for k in keys if k.get("kind") == kind)), None)
-        if ring_key is None:
+        opened = (_open_slot(k, secret) for k in keys if k.get("kind") == kind)
+        ring_keys = {_commitment(key): key for key in opened if key is not None}
+        if not ring_keys:
             raise ValueError("no key slot opens with this secret")
         rings = sorted((k for k in keys if k["aihub"] == "key-ring"), key=lambda k: int(k["generation"]))
-        self._ring = _open_sealed(rings[-1], "sealed", ring_key)
+        theirs = [(ring, ring_keys.get(ring.get("commitment", next(iter(ring_keys))))) for ring in rings]
+        self._ring = [_open_sealed(ring, "sealed", key) for ring, key in theirs if key is not None][-1]
         self._blobs = dict(self._index())
         self.snapshots = self._live()
 
@@ -228,11 +231,23 @@ def _open_slot(slot: Mapping[str, Any], secret: bytes) -> bytes | None:
     if kdf["name"] == "argon2id":
         cost = Argon2id(salt=salt, length=32, iterations=kdf["t"], lanes=kdf["p"], memory_cost=kdf["m"])
         secret = cost.derive(secret)
-    both = HKDF(SHA256(), 64, salt, b"aihub-backup/key-slot").derive(secret)
-    if both[32:].hex() != slot["commitment"]:
+    four = HKDF(SHA256(), 128, salt, b"aihub-backup/key-slot").derive(secret)
+    if four[32:64].hex() != slot["commitment"]:
         return None
     facts = {key: value for key, value in slot.items() if key != "wrapped"}
-    return AESGCM(both[:32]).decrypt(bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), _canonical(facts))
+    key = _agreed(four[64:96], bytes.fromhex(slot["ephemeral"])) if "ephemeral" in slot else four[:32]
+    return AESGCM(key).decrypt(bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), _canonical(facts))
+
+
+def _agreed(private: bytes, ephemeral: bytes) -> bytes:
+    own = X25519PrivateKey.from_private_bytes(private)
+    shared = own.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    salt = ephemeral + own.public_key().public_bytes_raw()
+    return HKDF(SHA256(), 32, salt, b"aihub-backup/key-slot/agreement").derive(shared)
+
+
+def _commitment(ring_key: bytes) -> str:
+    return hmac.digest(ring_key, b"aihub-backup/key-ring", "sha256").hex()
 
 
 def _open_sealed(ring: Mapping[str, Any], field: str, key: bytes) -> dict[str, Any]:

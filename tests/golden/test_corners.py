@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,26 @@ import pytest
 
 from backups import engine
 from backups.engine import format as fmt
-from backups.engine import index, keys
+from backups.engine import table, wrapping
 from backups.engine.content import units
 from backups.engine.envelope import Opened
 from backups.engine.format import ObjectType
 from backups.engine.stores.local import LocalStore
+from tests.components import needs_root
 from tests.golden import corners
 from tests.golden.reader import Reader, recovery_code
+from tests.golden.rows import assert_came_back
 
 HERE = Path(__file__).parent
 CORNERS = HERE / "v1-corners"
 HOLDS: dict[str, list[list[Any]]] = json.loads((HERE / "v1-corners.json").read_text())
 FROZEN = {
     "v1": "bf0dbb0ef78345a51d38c237714083311748f98befc0e7cd700a308565b41c8d",
+    "v1-lived": "788df8c2e212e019945bdc7a866cda0faecd2cfbd5084681c0a4d6dd1b83a9d5",
     "v1-corners": "89a524775eb669c663ae4494a6e54befac9dd6120aa9ebe36f65f43a4c04999b",
+    "v1-compacted": "4c6477ae9261d3a7439f89641a3cb05bbe793086a82e22f34cc437164e4bed6b",
+    "v1-repaired": "075d82fd35dc084da4620b051d45cfe94e5ff74c709128f14e2e50669c4f3be0",
+    "v1-renewed": "d576c3159f07827a5abd7f78ae62e907fcc5ed1370358691d666147cbf3ed157",
 }
 SECRETS = {
     "passphrase": ("passphrase", unicodedata.normalize("NFC", corners.PASSPHRASE).encode()),
@@ -148,26 +153,22 @@ def test_it_holds_what_is_rare() -> None:
     assert [d.why for d in opened.log.damaged] == []
 
 
-def test_it_restores_what_is_rare(tmp_path: Path) -> None:
-    opened, told = repository(), list[engine.ItemError]()
-    target = tmp_path / "target"
+@pytest.mark.root
+@pytest.mark.parametrize("snapshot", HOLDS)
+def test_it_restores_what_is_rare(tmp_path: Path, snapshot: str) -> None:
+    needs_root()
+    opened, told, target = repository(), list[engine.ItemError](), tmp_path / "target"
+    options = engine.RestoreOptions(workers=0, privileges=True)
 
-    engine.restore(
-        opened, opened.log.snapshot("late"), bytes(target), options=engine.RestoreOptions(workers=0),
-        report=told.append,
-    )  # fmt: skip
+    engine.restore(opened, opened.log.snapshot(snapshot), bytes(target), options=options, report=told.append)
 
-    assert {item.path.rpartition(b"/")[2] for item in told if item.severity == "error"} <= {b"device"}
-    for path, kind, _, _, _, _, _, _, _, _, sha256, _ in HOLDS["late"]:
-        if kind == 1:
-            with open(os.path.join(bytes(target), bytes.fromhex(path)), "rb") as file:
-                assert hashlib.sha256(file.read()).hexdigest() == sha256
+    assert len([item for item in told if item.severity == "error"]) == assert_came_back(target, HOLDS[snapshot])
 
 
 def test_the_page_tells_the_numbers_that_the_code_uses() -> None:
     page = (HERE.parents[1] / "docs" / "format.md").read_text()
-    rows = index._PACK.size, index._FRAME.size
-    least, most = keys.ARGON2_LIMITS["m"]
+    rows = table.PACK.size, table.FRAME.size
+    least, most = wrapping.ARGON2_LIMITS["m"]
 
     assert (fmt.FORMAT, fmt.HEADER.size, fmt.TRAILER.size, rows) == (1, 56, 17, (80, 24))
     assert (least >> 10, most >> 20) == (8, 1)

@@ -19,7 +19,7 @@ from aihub_backup.core import jobs
 from aihub_backup.core.audit import Actor
 from backups import engine
 from backups.models import Backup, PartState, Source
-from backups.services import backups, repositories, sources, storages
+from backups.services import backups, sources, storages
 from tests.backups import stories
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -67,7 +67,7 @@ def source(transactional_db: None, tmp_path: Path) -> Source:
     for number in range(200):
         (data / f"{number:03}").write_bytes(random.randbytes(150_000))
     disk = storages.create("disk", "local", {"path": str(tmp_path / "disk")}, by=BY)
-    repositories.create("main", disk, by=BY, waive_kit=True)
+    stories.ready("main", disk, by=BY)
     return sources.create("docs", "files", {"paths": [str(data)]}, by=BY)
 
 

@@ -23,10 +23,10 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Job
 from backups import engine
 from backups.models import Backup, BackupPart, Policy, Repository, Source, Storage, Verification
-from backups.services import repositories, sources, storages
+from backups.services import sources, storages
 from recovery.models import Recovery
 from tests.api.stories import Answer, Caller
-from tests.backups.stories import hurry, opened, work
+from tests.backups.stories import hurry, opened, ready, work
 from tests.components import needs, needs_root
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.root, pytest.mark.slow]
@@ -106,7 +106,7 @@ def _furnish(world: World) -> None:
     (world.data / "kept.txt").write_text("kept")
     (world.tmp / "taken" / "by").mkdir(parents=True)
     place = storages.create("disk", "local", {"path": str(world.store)}, by=BY, test=False)
-    repositories.create("main", place, by=BY, waive_kit=True)
+    ready("main", place, by=BY)
     sources.create("docs", "files", {"paths": [str(world.data)]}, by=BY, test=False)
     world.backup = world.call.post("/create", {"type": "files"})["id"]
     work()
@@ -164,7 +164,7 @@ def outdate(world: World) -> None:
     """A later version was here: all that is written in the clear says so."""
     for path in [world.store / "config", *(world.store / "keys").iterdir()]:
         facts = json.loads(path.read_bytes())
-        data = json.dumps({**facts, "format": facts["format"] + 1}).encode()
+        data = json.dumps({**facts, "format": facts["format"] + 100}).encode()
         path.unlink()
         path.with_name("config" if path.name == "config" else hashlib.sha256(data).hexdigest()).write_bytes(data)
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django.fixtures import Settings
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.models import Environment, Node
-from aihub_backup.metrics import sources as state_of_sources
+from aihub_backup.metrics import settled, text
 from aihub_backup.metrics.collector import StateCollector
 from backups.models import Backup, BackupPart, PartState, Repository, Source, Storage, Verification, VerificationState
 from backups.services import backups, policies, protection, restorable, schedules
@@ -43,10 +44,14 @@ LATER = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _nothing_was_counted_yet(db: None) -> None:
+    """What an earlier test had is gone from the database, and so it is from the cache."""
+    cache.clear()
+
+
 def page() -> str:
-    registry = CollectorRegistry()
-    registry.register(StateCollector())
-    return generate_latest(registry).decode()
+    return text.write(StateCollector().collect()).decode()
 
 
 def samples() -> dict[str, float]:
@@ -155,6 +160,34 @@ def test_a_status_that_never_came_begins_at_zero(source: Source, by: Actor) -> N
     assert runs == {"completed": 1, "failed": 0}
 
 
+@pytest.mark.parametrize(("ended", "failures"), [
+    ([], 0), (["failed"], 1), (["failed", "failed"], 2), (["failed", "completed"], 0),
+    (["failed", "completed", "failed", "cancelled", "failed"], 2), (["completed", "failed", "expired"], 0),
+])  # fmt: skip
+def test_failures_are_counted_from_the_newest_success(source: Source, ended: list[str], failures: int) -> None:
+    other = Source.objects.create(name="other", kind="files", environment=source.environment)
+    for number, state in enumerate(ended):
+        _ended(source, state, number)
+    _ended(other, "failed", 99)
+
+    told = samples()
+
+    names = {"environment": source.environment.name}
+    series = "aihub_source_consecutive_failures"
+    assert told[f"{series}{sorted({**names, 'source': source.name}.items())}"] == failures
+    assert told[f"{series}{sorted({**names, 'source': 'other'}.items())}"] == 1
+
+
+def _ended(source: Source, state: str, number: int) -> None:
+    at = timezone.now() - timedelta(days=1) + timedelta(minutes=number)
+    stored = state in ("completed", "expired")
+    backup = Backup.objects.create(type="files", state=state, requested_by_name="olivia", created_at=at)
+    BackupPart.objects.create(
+        backup=backup, source=source, repository=Repository.objects.get(), state=state, mode="full", created_at=at,
+        finished_at=at, data_as_of=at if stored else None,
+    )  # fmt: skip
+
+
 def test_it_counts_what_is_restorable_and_no_more(source: Source, by: Actor) -> None:
     names = {"source": "docs", "environment": source.environment.name}
     for _ in range(3):
@@ -219,12 +252,12 @@ def test_what_was_found_in_a_point_that_is_gone_says_nothing_any_more(source: So
     assert protection.evaluate([source])[source.pk].checked is None
 
 
-def test_no_day_is_left_out_at_midnight(source: Source, by: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hour_is_left_out_when_the_next_begins(source: Source, by: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"source": "docs", "environment": source.environment.name}
     backups.request("files", by=by)
     work()
-    midnights = iter((timezone.now() - timedelta(hours=1), timezone.now() + timedelta(hours=1)))
-    monkeypatch.setattr(state_of_sources, "_settled", lambda: next(midnights))
+    hours = cycle((timezone.now() - timedelta(hours=1), timezone.now() + timedelta(hours=1)))
+    monkeypatch.setattr(settled, "_settled", lambda: next(hours))
 
     assert value("aihub_backup_runs_total", **names, type="files", status="completed") == 1
 
@@ -279,9 +312,8 @@ def _queries(repository: Repository, environment: Environment, more: int) -> int
         BackupPart(backup=run, source=one, repository=repository, state=PartState.COMPLETED, data_as_of=timezone.now())
         for one in made for run in (backup, other)
     )  # fmt: skip
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
+    page()  # of an hour's scrapes the first one counts what is settled
+    with CaptureQueriesContext(connection) as captured:
         page()
     return len(captured)
 

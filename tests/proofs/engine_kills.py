@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,9 @@ from tests.proofs.workshop import (
 )
 
 GONE_WITHIN = 2.0  # seconds after which no process of a killed run may live
-# Packs that a killed run stored and nobody finds again: those that waited for their index object, and what two
-# workers and the tree's packer had not told yet.
-LOST_AT_MOST = fmt.PACKS_PER_INDEX + 4
+# Packs that a killed run stored and nobody finds again: those that waited for their index object, what two workers and
+# the tree's packer had not told yet among them.
+LOST_AT_MOST = fmt.PACKS_PER_INDEX
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ def killed_engine(case: Case) -> Figures:
         return KilledBackup(place, case.random, FULL).prove(["engine"])
 
 
+@proof("engine", "killed-late", "kill -9 of the engine when nine tenths of a backup are stored", count=12)
+def killed_late(case: Case) -> Figures:
+    with room(case, FULL) as place:
+        return KilledBackup(place, case.random, FULL).prove(["engine"], share=0.9)
+
+
 @proof("engine", "killed-worker", "kill -9 of a worker process at a random moment of a backup", count=60)
 def killed_worker(case: Case) -> Figures:
     with room(case, FULL) as place:
@@ -74,6 +80,13 @@ def killed_restore(case: Case) -> Figures:
     with room(case, FULL) as place:
         story = KilledRestore(place, case.random, FULL)
         return story.prove("worker" if case.number % 2 else "engine", there=case.number % 4 >= 2)
+
+
+@proof("engine", "continued-restore", "kill -9 of a restore at nine tenths: the next keeps what was whole", count=12)
+def continued_restore(case: Case) -> Figures:
+    with room(case, FULL) as place:
+        story = KilledRestore(place, case.random, FULL)
+        return story.prove("engine", there=case.number % 2 == 1, share=0.9)
 
 
 @proof("engine", "killed-init", "kill -9 of the engine at a random moment of making a repository", count=20)
@@ -171,15 +184,20 @@ class KilledBackup:
         self.states: dict[str, Path] = {}  # snapshot id → what the source was then
         self._late = 0  # kills that met a run which had committed
 
-    def prove(self, victims: list[str]) -> Figures:
-        """Kill as often as there are victims (engine or worker), then let the run succeed; figures of it all."""
+    def prove(self, victims: list[str], share: float | None = None) -> Figures:
+        """Kill as often as there are victims (engine or worker), then let the run succeed; figures of it all.
+
+        share: of the backup that is stored when it is killed; None: by chance
+        """
+        self._share = share
         self._earlier()
         gone = [self._killed(victim) for victim in victims]
         left = len(self.engine.objects("packs") - self._packs)
         lost = self._next_run()
         assert lost <= LOST_AT_MOST * len(victims), f"{lost} of {left} packs are not used again"
         figures = {"gone after, s": round(max(gone), 2), "packs left by the kills": left}
-        return figures | {"packs used again": left - lost, "kills that came too late": self._late}
+        figures |= {"packs used again": left - lost, "packs sent again": lost}
+        return figures | {"kills that came too late": self._late}
 
     def _earlier(self) -> None:
         self.engine.run("init")
@@ -224,9 +242,12 @@ class KilledBackup:
     def _wait(self, running: Running, *, needs_worker: bool) -> None:
         """Until a random moment: some while after the start, or after so many objects were put."""
         wanted, before = self.random.randrange(self.scale.objects), self._count()
+        if self._share is not None:
+            wanted = round(self._share * self.scale.objects)
         while not running.over and (self._count() - before < wanted or (needs_worker and not running.children)):
             time.sleep(0.005)
-        time.sleep(self.random.uniform(0, 0.05 if wanted else 1.0))
+        if self._share is None:
+            time.sleep(self.random.uniform(0, 0.05 if wanted else 1.0))
 
     def _count(self) -> int:
         return sum(len(self.engine.objects(kind)) for kind in ("packs", "index", "log"))
@@ -267,17 +288,21 @@ class KilledRestore:
         self.place, self.random, self.scale = place, source, scale
         self.engine, self.source, self.target = Engine(place), place / "source", place / "wanted" / "target"
 
-    def prove(self, victim: str, *, there: bool) -> Figures:
-        """there: whether the target exists already, empty."""
+    def prove(self, victim: str, *, there: bool, share: float | None = None) -> Figures:
+        """there: whether the target exists already, empty. share: of the data that is written at the kill; None: by
+        chance."""
         seconds = self._prepare()
         if there:
             self.target.mkdir(parents=True)
         running = self.engine.start("restore", "--target", self.target)
-        self._wait(running, self.random.uniform(0, seconds), needs_worker=victim == "worker")
+        if share is None:
+            self._wait(running, self.random.uniform(0, seconds), needs_worker=victim == "worker")
+        else:
+            self._wait_until_written(running, share)
         gone = strike(running, victim, self.random)
         whole = self._old_or_new(there)
-        self._next_restore()
-        return {"gone after, s": round(gone, 2), "finished before the kill": int(whole)}
+        kept = self._next_restore()
+        return {"gone after, s": round(gone, 2), "finished before the kill": int(whole), "MiB not written again": kept}
 
     def _prepare(self) -> float:
         """A snapshot, and how long its restore takes, in seconds."""
@@ -293,6 +318,11 @@ class KilledRestore:
         time.sleep(seconds)
         while needs_worker and not running.over and not running.children:
             time.sleep(0.005)
+
+    def _wait_until_written(self, running: Running, share: float) -> None:
+        wanted = share * (self.scale.early + self.scale.bulk)
+        while not running.over and measured(self.place / "wanted") < wanted:
+            time.sleep(0.002)
 
     def _old_or_new(self, there: bool) -> bool:
         """True when the restore had come to its end. No name of the target shows half a file, whatever happened."""
@@ -313,13 +343,25 @@ class KilledRestore:
                 path = Path(folder, name)
                 assert path.read_bytes() == (self.source / path.relative_to(seen)).read_bytes(), f"{name} is half"
 
-    def _next_restore(self) -> None:
+    def _next_restore(self) -> int:
+        """The same one is continued, unless it had come to its end; how many MiB of the killed one it keeps."""
         if self._names():
             remove(self.target)
-        self.engine.run("restore", "--target", self.target, codes=(OK,))
+        ran = self.engine.run("restore", "--target", self.target, codes=(OK,))
         assert_same(self.source, self.target)
         beside = os.listdir(self.target.parent)
         assert beside == [self.target.name], f"left beside the target: {beside}"
+        return int(ran.result["kept"]) >> 20
+
+
+def measured(folder: Path) -> int:
+    """Bytes on the disk of all files below a folder that may change meanwhile; 0 when it is not there."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(where, name)).st_blocks * 512
+    return total
 
 
 def _is_ours(name: str) -> bool:

@@ -58,6 +58,11 @@ class Scene:
         return self.history[-1]
 
     @property
+    def keyfile_slot(self) -> str:
+        """Name of the key object that the keyfile opens."""
+        return engine.Repository.open(self.store, KEYFILE).slot
+
+    @property
     def base(self) -> bytes:
         """The source's path as snapshots tell it."""
         return os.fsencode(self.source).strip(b"/")
@@ -160,7 +165,7 @@ class Trial:
     def _restore(self, repository: engine.Repository, snapshot: engine.Snapshot, told: set[bytes] | None) -> None:
         """told: the paths that check says are lost; None: nothing of this snapshot is."""
         wanted = self.scene.states[snapshot.id]
-        found, said = self._brought_back(repository, snapshot)
+        found, said = self.brought_back(repository, snapshot)
         for path, data in found.items():
             assert wanted.get(path) == data, f"{path} came back, and it is not what was backed up"
         lost = wanted.keys() - found.keys()
@@ -172,7 +177,14 @@ class Trial:
             known = {os.fsdecode(path)[len(self.scene.base) + 1 :] for path in told}
             assert lost <= known, f"check did not tell of {sorted(lost - known)}"
 
-    def _brought_back(self, repository: engine.Repository, snapshot: engine.Snapshot) -> tuple[Files, dict[str, str]]:
+    def try_to_open(self, secret: engine.Secret) -> engine.Repository | None:
+        """None where this secret opens nothing, or nothing can be read."""
+        try:
+            return engine.Repository.open(self.store, secret)
+        except errors.EngineError:
+            return None
+
+    def brought_back(self, repository: engine.Repository, snapshot: engine.Snapshot) -> tuple[Files, dict[str, str]]:
         """What is there after a restore, and what was said about what is not."""
         target, items = self.scene.place / "target", list[engine.ItemError]()
         options = engine.RestoreOptions(workers=0)

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 FLICKERING, GROWING, SHRINKING, REWRITTEN, SWAPPED = 3000, 6, 3, 50, 12
-STEP = 64 << 10  # bytes by which a file grows at once
+BLOCK = 64 << 10  # bytes of a growing file's content that are one thing
+STEP = 1 << 10  # bytes by which a file grows at once: small, so that it can go on for as long as anybody reads
 START = 8 << 20  # bytes of a growing file at first
 REWRITTEN_SIZE = 100_000
 PAUSE = 0.0005  # seconds between two deeds
@@ -21,13 +22,13 @@ PAUSE = 0.0005  # seconds between two deeds
 
 def stretch(name: str, start: int, length: int) -> bytes:
     """Bytes of an endless content that only this name has: each 64 KiB of it tells where it is."""
-    first = start // STEP
-    made = b"".join(_block(name, number) for number in range(first, (start + length) // STEP + 1))
-    return made[start - first * STEP :][:length]
+    first = start // BLOCK
+    made = b"".join(_block(name, number) for number in range(first, (start + length) // BLOCK + 1))
+    return made[start - first * BLOCK :][:length]
 
 
 def _block(name: str, number: int) -> bytes:
-    return random.Random(f"{name} {number}").randbytes(1024) * (STEP // 1024)
+    return random.Random(f"{name} {number}").randbytes(1024) * (BLOCK // 1024)
 
 
 def version(name: str, number: int, size: int) -> bytes:
@@ -39,7 +40,8 @@ def version(name: str, number: int, size: int) -> bytes:
 class Unrest:
     """Files that vanish, grow, shrink, are rewritten and become something else, for as long as the context lasts.
 
-    Bounded: growing files begin again when they have `most` bytes, and the other deeds use no new room.
+    Bounded: growing files rest when they have `most` bytes, and the other deeds use no new room. Nothing ever cuts
+    a growing file: what is shorter later and read in between has holes, which is what the shrinking ones are for.
     """
 
     def __init__(self, root: Path, seed: int, most: int = 64 << 20) -> None:
@@ -97,10 +99,8 @@ class Unrest:
 
     def _grow(self) -> None:
         for number in range(GROWING):
-            path = self.root / f"growing/{number}"
-            if path.stat().st_size >= self.most:
-                os.truncate(path, START)
-            self._extend(f"growing/{number}", STEP)
+            if (self.root / f"growing/{number}").stat().st_size < self.most:
+                self._extend(f"growing/{number}", STEP)
 
     def _shrink(self) -> None:
         """Back and forth: the half of it is cut off, or comes again as zeros."""

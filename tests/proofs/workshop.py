@@ -26,7 +26,7 @@ MARK = "AIHUB_PROOF"  # in the environment of everything a proof starts, and so 
 MEMORY_LIMIT = 256 << 20  # bytes of Pss_Anon + Pss_Shmem that an engine's whole process tree may use
 MIB = float(1 << 20)
 # exit codes of the engine's command line
-OK, FAILED, WARNINGS, NOT_FOUND, DAMAGE, NOT_ALLOWED, IN_THE_WAY = 0, 1, 3, 4, 5, 7, 8
+OK, FAILED, USAGE, WARNINGS, NOT_FOUND, DAMAGE, NOT_ALLOWED, IN_THE_WAY = 0, 1, 2, 3, 4, 5, 7, 8
 
 
 @dataclass(frozen=True)

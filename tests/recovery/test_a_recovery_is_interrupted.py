@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -19,7 +21,8 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models.job import JobState
 from backups.models import Backup, Repository, RepositoryState, Source
-from recovery.models import Recovery, RecoveryState
+from backups.runner import holding
+from recovery.models import Recovery, RecoveryPart, RecoveryState
 from recovery.services import recoveries, running, stages
 from tests.backups.stories import hurry
 from tests.backups.test_a_run_is_interrupted import group, kill, kill_one_of, later, put_off, started
@@ -45,6 +48,20 @@ def nothing_is_left(place: Path) -> bool:
 def big(source: Source, heavy: Path, by: Actor) -> Backup:
     """A backup whose recovery takes a moment."""
     return backed_up(by, source)
+
+
+@pytest.fixture
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt ends before the rename, when all is restored and has no name yet."""
+    publish = stages.publish
+    failing = [OperationalError("killed before the rename")]
+
+    def unlucky(*arguments: Any) -> None:
+        if failing:
+            raise failing.pop()
+        publish(*arguments)
+
+    monkeypatch.setattr(stages, "publish", unlucky)
 
 
 def test_it_ends_at_once_while_it_waits(backup: Backup, target: Path, tmp_path: Path, by: Actor) -> None:
@@ -117,7 +134,7 @@ def test_killed_runners_leave_nothing_and_the_next_attempt_succeeds(
     assert hit, "every kill came too late to prove anything"
 
 
-def test_a_killed_worker_is_found_out_and_the_recovery_starts_anew(
+def test_a_killed_worker_is_found_out_and_the_recovery_goes_on(
     big: Backup, heavy: Path, target: Path, tmp_path: Path, by: Actor, elsewhere: dict[str, str], impatient: object
 ) -> None:
     recovery = asked(by, big, target)
@@ -141,6 +158,173 @@ def test_a_killed_worker_is_found_out_and_the_recovery_starts_anew(
     assert not group(worker.pid)
 
 
+def stage_of(recovery: Recovery) -> Path:
+    """Where it is built up; none of its names is known before an attempt has begun."""
+    return Path(fresh(recovery).stage)
+
+
+def inodes(place: Path) -> dict[int, int]:
+    """The files below a place: inode and bytes on the disk."""
+    found = [path.lstat() for path in place.rglob("*") if path.is_file()]
+    return {one.st_ino: one.st_blocks * 512 for one in found}
+
+
+def broken_off(recovery: Recovery, started: list[processes.Child], size: int) -> dict[int, int]:
+    """Let its runner be killed when so many bytes stand in the stage; what stood there then."""
+    since, place = len(started), Path(recovery.target_path).parent
+
+    def grown() -> bool:
+        with contextlib.suppress(OSError):
+            return sum(sum(inodes(stage).values()) for stage in place.glob(".aihub-recovery-*")) > size
+        return False
+
+    def strike() -> None:
+        while not grown():
+            time.sleep(0.002)
+        kill([pid for child in started[since:] for pid in group(child.pid)])
+
+    thread = later(0.0, strike)
+    assert done(recovery).state == RecoveryState.QUEUED, "the kill came too late"
+    thread.join()
+    assert not os.path.lexists(recovery.target_path)
+    return inodes(stage_of(recovery))
+
+
+@pytest.fixture
+def vast(source: Source, data: Path, by: Actor) -> Backup:
+    """A backup that takes long enough to come back that one can aim."""
+    random = Random(8)
+    for number in range(128):
+        (data / f"vast {number}").write_bytes(random.randbytes(1 << 20))
+    return backed_up(by, source)
+
+
+def test_a_recovery_that_was_killed_goes_on_where_it_was(
+    vast: Backup, data: Path, tmp_path: Path, by: Actor, started: list[processes.Child], impatient: object
+) -> None:
+    recovery = asked(by, vast, tmp_path / "back")
+    left = broken_off(recovery, started, 48 << 20)
+    hurry()
+
+    found = done(recovery)
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert tree(tmp_path / "back") == tree(data)
+    kept, size = found.parts.get().stats["kept"], found.size_bytes or 0
+    assert kept >= size // 5, "little less than everything was fetched"
+    same = set(left) & set(inodes(tmp_path / "back"))
+    assert sum(left[inode] for inode in same) >= kept  # they are the very files that the first attempt has written
+    assert nothing_is_left(tmp_path)
+
+
+def test_what_stands_in_the_stage_is_proved_before_it_is_kept(
+    vast: Backup, data: Path, tmp_path: Path, by: Actor, started: list[processes.Child], impatient: object
+) -> None:
+    recovery = asked(by, vast, tmp_path / "back")
+    broken_off(recovery, started, 48 << 20)
+    for path in list(stage_of(recovery).rglob("vast *")):
+        path.write_bytes(bytes(path.stat().st_size))
+    hurry()
+
+    found = done(recovery)
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert tree(tmp_path / "back") == tree(data)
+
+
+def test_parts_that_are_whole_are_not_restored_once_more(
+    both: Backup, target: Path, by: Actor, impatient: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore, restored = running.Run._restore, list[str]()
+
+    def unlucky(run: running.Run, part: RecoveryPart, number: int) -> None:
+        restored.append(part.place)
+        if len(restored) == 2:  # what a killed runner may leave among the parts
+            (Path(run.recovery.stage) / stages.TREE / ".aihub-restore-probe-1").mkdir()
+            raise OperationalError("the database went away")
+        restore(run, part, number)
+
+    monkeypatch.setattr(running.Run, "_restore", unlucky)
+    recovery = asked(by, both, target)
+    assert done(recovery).state == RecoveryState.QUEUED
+    hurry()
+
+    found = done(recovery)
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    places = [part.place for part in found.parts.all()]
+    assert restored == [places[0], places[1], places[1]]
+    assert sorted(path.name for path in target.iterdir()) == sorted(places)
+    assert [part.stats["kept"] == part.stats["bytes"] for part in found.parts.all()] == [True, False]
+
+
+def test_it_begins_anew_where_somebody_still_works(
+    backup: Backup, data: Path, target: Path, by: Actor, impatient: object, unnamed: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A runner that hangs in the kernel, of an attempt that was given up, cannot be killed."""
+    monkeypatch.setattr(holding, "LOCK_PATIENCE", 0.1)
+    recovery = asked(by, backup, target)
+    assert done(recovery).state == RecoveryState.QUEUED
+    before = stage_of(recovery)
+    hanging = os.open(before, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(hanging, fcntl.LOCK_EX)
+    hurry()
+
+    found = done(recovery)
+
+    os.close(hanging)
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert found.parts.get().stats["kept"] == 0
+    assert tree(target) == tree(data)
+    assert not before.exists()
+
+
+def test_it_does_not_go_on_in_the_stage_of_another_recovery(
+    backup: Backup, data: Path, tmp_path: Path, by: Actor, impatient: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the directory above may exchange two stages of ours."""
+    validate, failing = running.Run.validate, [OperationalError("broken off")] * 2
+
+    def unlucky(run: running.Run) -> None:
+        if failing:
+            raise failing.pop()
+        validate(run)
+
+    monkeypatch.setattr(running.Run, "validate", unlucky)
+    one, other = (asked(by, backup, tmp_path / name) for name in ("one", "other"))
+    for recovery in (one, other):
+        assert done(recovery).state == RecoveryState.QUEUED
+    first, second = stage_of(one), stage_of(other)
+    first.rename(tmp_path / "aside")
+    second.rename(first)
+    hurry()
+
+    found = done(one)
+
+    assert found.state == RecoveryState.COMPLETED, found.error
+    assert found.parts.get().stats["kept"] == 0
+    assert tree(tmp_path / "one") == tree(data)
+
+
+def test_a_recovery_that_ends_while_it_waits_for_its_next_attempt_leaves_nothing(
+    backup: Backup, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_run: running.Run) -> None:
+        raise OperationalError("the database went away")
+
+    monkeypatch.setattr(running.Run, "validate", gone)
+    recovery = asked(by, backup, target)
+    assert done(recovery).state == RecoveryState.QUEUED
+    assert stage_of(recovery).is_dir()
+
+    recoveries.cancel(fresh(recovery), by=by)
+
+    assert fresh(recovery).state == RecoveryState.CANCELLED
+    assert fresh(recovery).left_behind == ""
+    assert nothing_is_left(tmp_path)
+
+
 def test_it_is_complete_when_only_the_rows_were_not_written(
     backup: Backup, data: Path, target: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,25 +343,18 @@ def test_it_is_complete_when_only_the_rows_were_not_written(
     assert tree(target) == tree(data)
 
 
-def test_it_starts_anew_when_the_name_was_not_given(
-    backup: Backup, data: Path, target: Path, tmp_path: Path, by: Actor, monkeypatch: pytest.MonkeyPatch
+def test_it_keeps_what_is_whole_when_the_name_was_not_given(
+    backup: Backup, data: Path, target: Path, tmp_path: Path, by: Actor, unnamed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = stages.publish
-    failing = [OperationalError("killed before the rename")]
-
-    def unlucky(*arguments: Any) -> None:
-        if failing:
-            raise failing.pop()
-        publish(*arguments)
-
-    monkeypatch.setattr(stages, "publish", unlucky)
     recovery = asked(by, backup, target)
     assert done(recovery).state == RecoveryState.QUEUED
-    assert nothing_is_left(tmp_path)
+    assert not target.parent.exists()
+    monkeypatch.setattr(running.Run, "_restore", lambda *_: pytest.fail("what is whole was restored once more"))
     hurry()
 
     assert done(recovery).state == RecoveryState.COMPLETED
     assert tree(target) == tree(data)
+    assert not list(tmp_path.rglob(".aihub-re*"))
 
 
 def test_it_touches_nothing_that_came_to_its_target_meanwhile(

@@ -29,6 +29,7 @@ def test_it_brings_everything_back_to_a_new_place(backup: Backup, data: Path, ta
     assert recovery.state == RecoveryState.COMPLETED, recovery.error
     assert tree(target) == before
     assert recovery.items is not None and recovery.items > 20
+    assert recovery.items == sum(part.items or 0 for part in backup.parts.all())  # both tell the same number
     assert [finding["passed"] for finding in recovery.findings] == [True]
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from backups.engine import CompactOptions, Repository, Secret, compact
+from backups.engine.stores.local import LocalStore
 from tests.components import needs_root, open_the_way
+from tests.engine.scenery import archived, scanned
 from tests.engine.trees import picture, plant_oddities, remove
-from tests.rescue.fresh import PASSPHRASE, backed_up
+from tests.rescue.fresh import PASSPHRASE, backed_up, engine
 from tests.rescue.island import Island
 
 FLAGS = 8  # their place in a row of a picture; the program says that it does not bring them back
@@ -51,6 +54,35 @@ def test_it_needs_no_root(island: Island, tmp_path: Path) -> None:
     assert (ran.code, ran.said) == (0, "")
     st = os.stat(f"{tmp_path}/back{source}/tool")
     assert (st.st_uid, st.st_mode & 0o7777) == (65_534, 0o755)
+
+
+def test_a_repository_that_gave_space_back_is_as_whole_as_any(island: Island, tmp_path: Path) -> None:
+    """Index objects and packs that a snapshot wrote are gone; nobody misses them."""
+    source, place = tmp_path / "source", LocalStore(str(tmp_path / "repository"))
+    source.mkdir()
+    (source / "file").write_bytes(os.urandom(300_000))
+    engine(tmp_path, "init", tmp_path / "repository")
+    hosts = [_opened(place) for _ in range(2)]  # neither knows what the other one stores
+    for number, host in enumerate(hosts):
+        archived(host, scanned(source), f"snapshot {number}")
+    wrote = {name for host in hosts for name in host.snapshots[-1].index}
+
+    done = compact(_opened(place), CompactOptions(unused=0.0), wait=lambda _marks: True)
+
+    left = {info.name for info in place.list("index/")}
+    assert done.freed > 300_000
+    assert wrote - left
+    for number in range(2):
+        back = tmp_path / f"back {number}"
+        ran = island.run("restore", tmp_path / "repository", f"snapshot {number}", back, AIHUB_PASSPHRASE=PASSPHRASE)
+        assert (ran.code, ran.said) == (0, "")
+        assert Path(f"{back}{source}/file").read_bytes() == (source / "file").read_bytes()
+
+
+def _opened(place: LocalStore) -> Repository:
+    repository = Repository.open(place, Secret.passphrase(PASSPHRASE))
+    repository.sync_index()
+    return repository
 
 
 def _without_flags(found: dict[bytes, Any]) -> dict[bytes, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import stat
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,13 @@ from typing import Any
 import pytest
 
 from tests.components import needs_root
-from tests.golden import corners, make
+from tests.golden import corners, lived, make
+from tests.golden.rows import assert_came_back
 from tests.rescue.conftest import GOLDEN
 from tests.rescue.island import Island
 
 HOLDS: dict[str, list[list[Any]]] = json.loads((GOLDEN / "v1-corners.json").read_text())
-FORMATS = {stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFLNK: 3, stat.S_IFIFO: 4, stat.S_IFCHR: 5, stat.S_IFBLK: 6}
+LIVED: dict[str, list[list[Any]]] = json.loads((GOLDEN / "v1-lived.json").read_text())["snapshots"]
 
 
 @pytest.mark.parametrize("epoch", make.EPOCHS)
@@ -41,10 +40,26 @@ def test_it_brings_everything_rare_back(island: Island, tmp_path: Path, snapshot
 
     ran = island.run("restore", GOLDEN / "v1-corners", snapshot, target, AIHUB_PASSPHRASE=corners.PASSPHRASE)
 
-    devices = [row[0] for row in HOLDS[snapshot] if row[1] == 5 and not _there(target, row)]
-    assert ran.code == (3 if devices else 0), ran.said
-    expected = [row for row in HOLDS[snapshot] if row[0] and row[0] not in devices]
-    assert [_found(bytes(target), row) for row in expected] == expected
+    absent = assert_came_back(target, HOLDS[snapshot])
+    assert ran.code == (3 if absent else 0), ran.said
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("snapshot", LIVED)
+def test_what_consoles_have_lived_with_comes_back(island: Island, tmp_path: Path, snapshot: str) -> None:
+    needs_root()
+    target = tmp_path / "back"
+
+    ran = island.run("restore", GOLDEN / "v1-lived", snapshot, target, AIHUB_RECOVERY_CODE=lived.RECOVERY_CODE)
+
+    absent = assert_came_back(target, LIVED[snapshot])
+    assert ran.code == (3 if absent else 0), ran.said
+
+
+def test_it_lists_no_snapshot_that_was_forgotten(island: Island) -> None:
+    ran = island.run("list", GOLDEN / "v1-lived", AIHUB_PASSPHRASE=lived.PASSPHRASE)
+
+    assert (ran.code, {line.split()[0] for line in ran.out.splitlines()}) == (0, set(LIVED))
 
 
 @pytest.mark.parametrize(
@@ -103,21 +118,3 @@ def test_chosen_paths_come_back_alone(island: Island, tmp_path: Path) -> None:
     assert (ran.code, ran.said) == (4, "rescue: The snapshot holds no none.\n")
     assert sorted(os.listdir(bytes(tmp_path / "back" / shown))) == [b"dir", b"name\xff\n"]
     assert (tmp_path / "back" / shown / "dir" / "link 2").stat().st_size == 600
-
-
-def _there(target: Path, row: list[Any]) -> bool:
-    return os.path.lexists(os.path.join(bytes(target), bytes.fromhex(row[0])))
-
-
-def _found(target: bytes, row: list[Any]) -> list[Any]:
-    """The row as the disk tells it, in the form of the golden file."""
-    path = os.path.join(target, bytes.fromhex(row[0]))
-    st = os.lstat(path)
-    kind, size = FORMATS[stat.S_IFMT(st.st_mode)], st.st_size if stat.S_ISREG(st.st_mode) else 0
-    attributes = [[os.fsencode(name).hex(), os.getxattr(path, name, follow_symlinks=False).hex()]
-                  for name in sorted(os.listxattr(path, follow_symlinks=False))]  # fmt: skip
-    link = os.readlink(path).hex() if kind == 3 else ""
-    content = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).hexdigest() if kind == 1 else ""
-    others = [name for name in row[11] if os.path.samefile(os.path.join(target, bytes.fromhex(name)), path)]
-    return [row[0], kind, stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid, st.st_mtime_ns, size, link, attributes,
-            st.st_rdev if kind == 5 else 0, content, others]  # fmt: skip

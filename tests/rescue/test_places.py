@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from backups import rescue
 from tests.golden import make
 from tests.rescue.conftest import GOLDEN
 from tests.rescue.island import NEEDED, NEEDED_FOR_S3, Island
@@ -81,6 +84,17 @@ def test_it_reads_from_ftp(island: Island, tmp_path: Path, served: ftp.FtpServer
 
     assert (ran.code, ran.said) == (0, "")
     assert files(tmp_path / "back") == make.contents("second")
+
+
+def test_a_connection_that_broke_is_made_anew(served: ftp.FtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_FTP_PASSWORD", ftp.PERSON[1])
+    place = rescue.Ftp(served.address("deep%20er/v1"))
+    assert place.ftp.sock is not None
+    place.ftp.sock.shutdown(socket.SHUT_RDWR)
+
+    names = place.names("keys")
+
+    assert sorted(names) == sorted(os.listdir(GOLDEN / "v1" / "keys"))
 
 
 def test_a_server_that_nobody_vouches_for_gets_no_password(island: Island, served: ftp.FtpServer) -> None:

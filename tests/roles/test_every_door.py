@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import Client
 from rest_framework.test import APIClient
@@ -52,9 +53,24 @@ DOORS = {
     "POST repositories/adopt": "",  # the whole console's: only without bounds, see below
     "GET repositories/<str:reference>/adoption": ALL,
     "POST repositories/<str:reference>/adoption/cancel": "X",
+    "GET repositories/<str:reference>/compact": "X",
+    "POST repositories/<str:reference>/compact": "X",
+    "GET repositories/<str:reference>/compaction": ALL,
+    "POST repositories/<str:reference>/compaction/cancel": "X",
     "POST repositories/<str:reference>/prove-kit": "X",
     "POST repositories/<str:reference>/waive-kit": "X",
     "POST repositories/<str:reference>/accept-history": "X",
+    "GET repositories/<str:reference>/find": "ORC",
+    "GET repositories/<str:reference>/repair": ALL,
+    "POST repositories/<str:reference>/repair": "X",
+    "POST repositories/<str:reference>/repair/cancel": "X",
+    "GET repositories/<str:reference>/keys": ALL,
+    "POST repositories/<str:reference>/keys": "",  # who gets in, gets at all of it: only without bounds, see below
+    "POST repositories/<str:reference>/keys/new-code": "",
+    "POST repositories/<str:reference>/keys/change": "",
+    "POST repositories/<str:reference>/keys/remove": "",
+    "POST repositories/<str:reference>/keys/rotate": "",
+    "POST repositories/<str:reference>/keys/renew": "",
     "GET sources": ALL,
     "POST sources": "X",
     "GET sources/<str:reference>": ALL,
@@ -89,6 +105,8 @@ DOORS = {
 BODIES = {  # what a body must say, so that nothing but the scope decides
     "hold": {"until": "2099-01-01T00:00:00Z", "reason": "x"}, "release": {"reason": "x"}, "rollback": {"reason": "x"},
     "adopt": {"storage": "ours-disk", "recovery_code": "x"},
+    "new-code": {}, "change": {"keyfile": "eA==", "old_keyfile": "eA=="}, "remove": {"slot": "x", "reason": "x"},
+    "rotate": {"reason": "x"}, "renew": {}, "keys": {"label": "x", "keyfile": "eA=="},
     "prove-kit": {"code": "x"}, "waive-kit": {"reason": "x"}, "accept-history": {"reason": "x"},
 }  # fmt: skip
 PASSED = 200
@@ -148,10 +166,13 @@ def ask(client: APIClient, door: str, place: World) -> int:
         address = address.replace("<str:reference>", place.id(noun))
     body = json.dumps(next((said for word, said in BODIES.items() if word in address.split("/")), {}))
     address += f"?against={place.id('against')}" if address.endswith("/diff") else ""
+    address += "?path=/x" if address.endswith("/find") else ""
     with transaction.atomic():
         answer = client.generic(method, f"/api/v1/backup/{address}", body, content_type="application/json")
         transaction.set_rollback(True)
-    started = answer.status_code == 500 and address.endswith("/test")  # no runner starts inside a test's transaction
+    started = answer.status_code == 500 and address.endswith(
+        ("/test", "/keys")
+    )  # no runner starts inside a test's transaction
     return PASSED if started else answer.status_code
 
 
@@ -199,12 +220,14 @@ def test_every_door_of_the_api_knows_the_roles_and_their_scope(
     assert not bad
 
 
-def test_only_an_administrator_of_the_whole_console_adopts(
-    ours: World, owner: User, api_for: Callable[[User], APIClient]
+@pytest.mark.parametrize("address", ["adopt", "<str:reference>/keys", "<str:reference>/keys/new-code"])
+def test_only_an_administrator_of_the_whole_console_adopts_or_lets_somebody_in(
+    ours: World, owner: User, api_for: Callable[[User], APIClient], address: str
 ) -> None:
-    bounded, whole = person(ADMIN, ours.environment, name="rob"), person(ADMIN, name="rita")
+    bounded, whole = person(ADMIN, ours.environment, name="rob"), User.objects.create_user("rita", is_staff=True)
+    whole.groups.add(Group.objects.get(name=ADMIN))
 
-    seen = {user.username: ask(api_for(user), "POST repositories/adopt", ours) for user in (bounded, whole)}
+    seen = {user.username: ask(api_for(user), f"POST repositories/{address}", ours) for user in (bounded, whole)}
 
     assert seen["rob"] == 403
     assert seen["rita"] not in (403, 404)

@@ -121,7 +121,7 @@ def test_a_restore_operator_cancels_their_own_backups_only() -> None:
     ours = world("ours")
     rita = person(RESTORE_OPERATOR, ours.environment)
     mine = Backup.objects.create(
-        type="full", state="running", requested_by_name="rita", requested_by_id=str(rita.pk),
+        type="full", state="queued", requested_by_name="rita", requested_by_id=str(rita.pk),
         environment=ours.environment,
     )  # fmt: skip
 

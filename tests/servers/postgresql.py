@@ -157,7 +157,7 @@ def _started(major: int, bin_dir: Path, home: Path) -> PostgreSQLServer:
     server = PostgreSQLServer(major, program.free_port(), str(bin_dir))
     settings = {
         "port": server.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": home, "fsync": "off",
-        "max_prepared_transactions": 5, "shared_buffers": "32MB", "lc_messages": "C", "max_connections": 40,
+        "max_prepared_transactions": 5, "shared_buffers": "128MB", "lc_messages": "C", "max_connections": 40,
     }  # fmt: skip
     words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     command = [*_account(), str(bin_dir / "postgres"), "-D", str(home / "data"), *words]

@@ -66,11 +66,11 @@ class AuditEventAdmin(ReadOnlyAdmin):
     readonly_fields = fields
     empty_words = _("Whatever people, programs and the console itself do is written down here, in the same moment.")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+    def whole(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """With the names of the environments."""
         names = Environment.objects.filter(pk=OuterRef("environment")).values("name")
-        rows: QuerySet[AuditEvent] = super().get_queryset(request)
-        return rows.annotate(environment_name=Subquery(names))
+        named: QuerySet[Any] = rows.annotate(environment_name=Subquery(names))
+        return named
 
     @admin.display(description=_("at"), ordering="at")
     def when(self, event: AuditEvent) -> SafeString | str:
@@ -92,7 +92,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("target"), ordering="target_name")
     def target(self, event: AuditEvent) -> SafeString:
         """The name it had then, and its kind."""
-        name = retelling.target(event.target_name)
+        name = retelling.target(event.target_name, event.target_type)
         return format_html('{}<span class="aside">{}</span>', name, _noun(event.target_type))
 
     @admin.display(description=_("environment"))

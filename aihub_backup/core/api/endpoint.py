@@ -64,7 +64,7 @@ class Endpoint(APIView):
     permission_classes = (IsAuthenticated, Needs)
     parser_classes = (JsonParser,)
     renderer_classes = (JSONRenderer,)
-    metadata_class = None
+    http_method_names = tuple(name for name in APIView.http_method_names if name != "options")
     volatile: tuple[str, ...] = ()  # members that change though nobody changed the row: no part of its version
     given: dict[str, Any]
     asked: dict[str, Any]

@@ -61,6 +61,9 @@ class Progress(serializers.Serializer[Any]):
     percent = serializers.FloatField(allow_null=True, min_value=0, max_value=100)
     bytes_done = serializers.IntegerField(allow_null=True)
     bytes_total = serializers.IntegerField(allow_null=True)
+    bytes_kept = serializers.IntegerField(
+        allow_null=True, help_text="Of bytes_done: brought back by an attempt that was lost, and proved by this one."
+    )
     items_done = serializers.IntegerField(allow_null=True)
     items_total = serializers.IntegerField(allow_null=True)
     rate_bytes_per_second = serializers.FloatField(allow_null=True)
@@ -112,7 +115,7 @@ def progress(facts: Mapping[str, Any], *, ended_well: bool, heartbeat_at: Any = 
     percent = 100.0 if ended_well else None if ratio is None else min(99.0, round(100 * ratio, 1))
     if ended_well:  # what was told last was told before the end
         facts = {**facts, "phase": None, **{f"{of}_done": facts.get(f"{of}_total") for of in ("bytes", "items")}}
-    names = ("phase", "bytes_done", "bytes_total", "items_done", "items_total", "eta_seconds")
+    names = ("phase", "bytes_done", "bytes_total", "bytes_kept", "items_done", "items_total", "eta_seconds")
     return {
         **{name: facts.get(name) for name in names}, "percent": percent,
         "rate_bytes_per_second": facts.get("bytes_per_second"), "indeterminate": percent is None,

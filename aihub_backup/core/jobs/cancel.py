@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Failure, Refused
@@ -20,7 +21,7 @@ def cancel(job: Job, *, by: Actor) -> None:
 
     Refused (“not-cancellable”) when it is past its point of no return or has ended otherwise.
     """
-    for _ in range(_TRIES):
+    for _attempt in range(_TRIES):
         job.refresh_from_db()
         if job.state in (JobState.CANCELLING, JobState.CANCELLED):
             return
@@ -36,7 +37,8 @@ def _asked(job: Job, by: Actor) -> bool:
         return _end(job, asked)
     if job.state == JobState.RUNNING:
         return _move(job, {"state": JobState.CANCELLING, **asked})
-    raise Refused(f"The job is {job.get_state_display()} and cannot be cancelled any more.", code="not-cancellable")
+    told = _("The job is %(state)s and cannot be cancelled any more.")
+    raise Refused(told % {"state": job.get_state_display()}, code="not-cancellable")
 
 
 def _end(job: Job, asked: dict[str, object]) -> bool:

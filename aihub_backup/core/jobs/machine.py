@@ -68,7 +68,13 @@ def answer(job_id: UUID) -> bool:
         return False
     waiting = Job.objects.filter(**rung, state=JobState.QUEUED, not_before__lte=clock.now())
     best = waiting.order_by("-priority", "created_at").values_list("pk", flat=True)[:10]
-    return any(run(candidate) for candidate in list(best))
+    lease = next(filter(None, map(claim, list(best))), None)
+    if lease is None:
+        return False
+    # Before the work, which may take hours or be killed: the ring was this job's, and it may not have been for it.
+    Job.objects.filter(pk=job_id, state=JobState.QUEUED).update(**_NOT_RUNG)
+    work(lease)
+    return True
 
 
 def _claimed(owner: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How far a job is, how fast it goes, how long it will still take. Pure arithmetic; the only place that does it.
 
-Keys a handler gives: phase, bytes_done, bytes_total, items_done, items_total (and anything else of its own, JSON-able).
+Keys a handler gives: phase, bytes_done, bytes_total, items_done, items_total, bytes_kept (of those done, what an
+attempt before this one had done: it counts for no rate), and anything else of its own, JSON-able.
 Keys added here: ratio (0..1), bytes_per_second, items_per_second, eta_seconds.
 """
 
@@ -26,6 +27,7 @@ class Meter:
         if facts.get("phase", self._facts.get("phase")) != self._facts.get("phase"):
             self._rates.clear()
             self._last.clear()
+            self._facts.pop("bytes_kept", None)
         self._facts.update(facts)
         for unit in ("bytes", "items"):
             self._measure(unit, now)
@@ -41,6 +43,7 @@ class Meter:
         done = self._facts.get(f"{unit}_done")
         if done is None:
             return
+        done -= self._facts.get(f"{unit}_kept") or 0
         when, before = self._last.get(unit, (now, float(done)))
         self._last.setdefault(unit, (now, float(done)))
         if now - when < 0.5:  # closer reports would measure noise

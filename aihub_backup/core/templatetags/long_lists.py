@@ -1,4 +1,7 @@
-"""The days above a long list, from the calendar, since the first row: Django would group the whole table for them."""
+"""What templates of lists may call: the rows, and the days above them.
+
+The days come from the calendar, since the first row: Django would group the whole table for them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,26 @@ from datetime import date
 from typing import Any
 
 from django.db.models import Min
-from django.template import Library
+from django.template import Context, Library
 from django.utils import formats, timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from unfold.templatetags.unfold_list import result_headers
+
+from aihub_backup.core import list_cells
 
 register = Library()
+
+
+@register.inclusion_tag("aihub/rows.html", takes_context=True)
+def result_rows(context: Context, changelist: Any) -> dict[str, Any]:
+    """The table of a list."""
+    headers = list(result_headers(changelist))
+    return {
+        "cl": changelist, "result_headers": headers, "rows": list(list_cells.rows(changelist, headers)),
+        "num_sorted_fields": sum(bool(one["sortable"] and one["sorted"]) for one in headers),
+        "has_add_permission": changelist.model_admin.has_add_permission(context["request"]),
+    }  # fmt: skip
 
 
 @register.inclusion_tag("admin/date_hierarchy.html")

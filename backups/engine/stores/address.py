@@ -7,7 +7,7 @@ What an address does not tell comes from the environment: AIHUB_S3_ENDPOINT, AIH
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
 from backups.engine.errors import InvalidOption
 from backups.engine.store import Place
@@ -40,3 +40,12 @@ def open_address(address: str, environment: MutableMapping[str, str]) -> Place:
         for name in _SECRET:
             environment.pop(name, None)
     return open_store("s3", {**found, "bucket": bucket, "prefix": prefix.strip("/")})
+
+
+def open_addresses(addresses: Sequence[str], environment: MutableMapping[str, str]) -> list[Place]:
+    """The stores at several addresses, of which the variables tell alike."""
+    stores = [open_address(address, dict(environment)) for address in addresses]
+    if environment.get("AWS_ACCESS_KEY_ID") and any(address.startswith(_S3) for address in addresses):
+        for name in _SECRET:
+            environment.pop(name, None)
+    return stores

@@ -13,14 +13,14 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import token_hex
 
 from backups.engine import store
 from backups.engine.disk import printable
-from backups.engine.errors import ForeignRepository, ObjectMissing, StoreAbsent, StoreRefused
-from backups.engine.store import Capabilities, ObjectInfo
+from backups.engine.errors import ForeignRepository, ObjectDamaged, ObjectMissing, StoreAbsent, StoreRefused
+from backups.engine.store import Capabilities, Data, ObjectInfo
 from backups.engine.stores import posix
 
 # Left by create(). An unmounted mount point is an empty directory without it, and is never written to.
@@ -62,7 +62,7 @@ class LocalStore:
 
     # ---------------------------------------------------------------- the port
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> None:
         folder, _, leaf = store.validate_name(name).rpartition("/")
         with self._told(f"writing {name}"), self._opened(folder, make=True) as parent:
             same = posix.holds(parent, leaf, data)
@@ -75,7 +75,13 @@ class LocalStore:
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         with self._told(f"reading {name}"), self._object(name) as file:
-            return posix.read(file, start, store.span(name, os.fstat(file).st_size, start, length), name)
+            try:
+                return posix.read(file, start, store.span(name, os.fstat(file).st_size, start, length), name)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._must_answer()
+                raise ObjectDamaged(name, "the disk cannot read it") from None
 
     def stat(self, name: str) -> ObjectInfo:
         with self._told(f"looking at {name}"), self._object(name) as file:
@@ -91,6 +97,16 @@ class LocalStore:
         with self._told(f"deleting {name}"), absent, self._opened(folder) as parent:
             os.unlink(leaf, dir_fd=parent)
             os.fsync(parent)
+
+    def set_aside(self, name: str, aside: str) -> None:
+        """A second name of the same file: no byte is read, so that sectors that are lost are no hindrance."""
+        folder, _, leaf = store.validate_name(name).rpartition("/")
+        beside, _, kept = store.validate_name(aside).rpartition("/")
+        told, here = self._told(f"setting {name} aside"), self._object(name)
+        with told, here as file, self._opened(folder) as parent, self._opened(beside, make=True) as other:
+            if posix.lstat(kept, other) is None and not posix.linked(parent, leaf, other, kept):
+                self.put(aside, posix.read(file, 0, os.fstat(file).st_size, name))
+            os.fsync(other)
 
     def capabilities(self) -> Capabilities:
         with self._told("looking at it"), self._root() as root:
@@ -108,6 +124,13 @@ class LocalStore:
         return f"the directory {_shown(self._path)}"
 
     # ---------------------------------------------------------------- the root
+
+    def _must_answer(self) -> None:
+        """A lost sector is damage to one object. A disk that is gone, or a server that does not answer, is none: then
+        the file system says nothing about itself either."""
+        with self._root() as root:
+            os.fstatvfs(root)
+            os.listdir(root)
 
     @contextmanager
     def _root(self, *, new: bool = False) -> Iterator[int]:
@@ -211,16 +234,18 @@ class LocalStore:
         """(key, size) in name order; the key of a folder ends in "/", so that sorting keys sorts whole names."""
         absent = suppress(FileNotFoundError)
         with self._told("listing it"), absent, self._opened(folder) as here, os.scandir(here) as found:
-            return sorted(filter(None, map(_entry, found)))
+            return sorted(_listed(found))
         return []
 
     def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+        above = f"{folder}/" if folder else ""
+        every = above.startswith(prefix)
         for key, size in self._entries(folder):
-            name = f"{folder}/{key}" if folder else key
-            if not name.endswith("/"):
-                if name.startswith(prefix):
+            name = above + key
+            if not key.endswith("/"):
+                if every or name.startswith(prefix):
                     yield ObjectInfo(name, size)
-            elif name.startswith(prefix) or prefix.startswith(name):
+            elif every or name.startswith(prefix) or prefix.startswith(name):
                 yield from self._walk(name[:-1], prefix)
 
     def _folders(self, folder: str) -> Iterator[str]:
@@ -262,7 +287,7 @@ class LocalStore:
         except FileNotFoundError:
             raise ObjectMissing(name, self.describe()) from None
 
-    def _publish(self, parent: int, name: str, data: bytes, *, replace: bool) -> None:
+    def _publish(self, parent: int, name: str, data: Data, *, replace: bool) -> None:
         leaf, temporary = name.rpartition("/")[2], f".tmp-{token_hex(8)}"
         try:
             posix.write_synced(parent, temporary, data)
@@ -279,7 +304,7 @@ class LocalStore:
         os.fsync(parent)
         self._doubtful.discard(name)
 
-    def _publish_first(self, parent: int, temporary: str, name: str, data: bytes) -> None:
+    def _publish_first(self, parent: int, temporary: str, name: str, data: Data) -> None:
         """Give the file its name unless another writer was first with other bytes."""
         leaf = name.rpartition("/")[2]
         try:
@@ -303,16 +328,21 @@ def _open_folder(parent: int, name: str) -> int:
     return os.open(name, posix.FOLDER | os.O_NOFOLLOW, dir_fd=parent)
 
 
-def _entry(entry: os.DirEntry[str]) -> tuple[str, int] | None:
-    """The key and size of an object or folder; None for everything else, and for what vanished meanwhile."""
-    if not _COMPONENT.match(entry.name):
-        return None
-    if entry.is_dir(follow_symlinks=False):
-        return f"{entry.name}/", 0
-    with suppress(FileNotFoundError):
-        facts = entry.stat(follow_symlinks=False)
-        return (entry.name, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
-    return None
+def _listed(found: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, int]]:
+    """Key and size of the objects and folders among them; not of anything else, nor of what vanished meanwhile."""
+    for entry in found:
+        name = entry.name
+        if not _COMPONENT.match(name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield name + "/", 0
+            continue
+        try:
+            facts = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(facts.st_mode):
+            yield name, facts.st_size
 
 
 def _shown(path: str) -> str:

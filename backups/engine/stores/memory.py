@@ -8,6 +8,7 @@ from threading import Lock
 from backups.engine.errors import ObjectMissing
 from backups.engine.store import (
     Capabilities,
+    Data,
     ObjectInfo,
     refuse_overwrite,
     span,
@@ -26,8 +27,9 @@ class MemoryStore:
     def create(self) -> None:
         """Nothing to make."""
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> None:
         validate_name(name)
+        data = bytes(data)
         with self._lock:
             if self.objects.setdefault(name, data) != data:
                 refuse_overwrite(name, data, self.describe())
@@ -49,6 +51,11 @@ class MemoryStore:
     def delete(self, name: str) -> None:
         with self._lock:
             self.objects.pop(validate_name(name), None)
+
+    def set_aside(self, name: str, aside: str) -> None:
+        data = self._kept(name)
+        with self._lock:
+            self.objects.setdefault(validate_name(aside), data)
 
     def sweep(self, older_than_seconds: float) -> int:
         """Nothing is ever unfinished here."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from threading import Lock
 
-from backups.engine.store import Capabilities, ObjectInfo, Place
+from backups.engine.store import Capabilities, Data, ObjectInfo, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class MeteredStore:
     def create(self) -> None:
         self._store.create()
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> None:
         self._store.put(name, data)
         self._count(Usage(puts=1, bytes_put=len(data)))
 
@@ -61,6 +61,10 @@ class MeteredStore:
     def delete(self, name: str) -> None:
         self._store.delete(name)
         self._count(Usage(deletes=1))
+
+    def set_aside(self, name: str, aside: str) -> None:
+        """Neither counted nor billed: the bytes stay where they are."""
+        self._store.set_aside(name, aside)
 
     def sweep(self, older_than_seconds: float) -> int:
         return self._store.sweep(older_than_seconds)

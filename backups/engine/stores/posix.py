@@ -15,7 +15,7 @@ from backups.engine.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from backups.engine.store import span
+from backups.engine.store import Data, span
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that somebody left under an object's name must not hang us.
@@ -57,7 +57,7 @@ def read(file: int, start: int, wanted: int, name: str) -> bytes:
     return data
 
 
-def holds(parent: int, leaf: str, data: bytes) -> bool | None:
+def holds(parent: int, leaf: str, data: Data) -> bool | None:
     """Whether the file holds exactly these bytes; None when there is no such file."""
     file = open_regular(parent, leaf)
     if file is None:
@@ -70,12 +70,12 @@ def holds(parent: int, leaf: str, data: bytes) -> bool | None:
         os.close(file)
 
 
-def _same_bytes(file: int, data: bytes) -> bool:
+def _same_bytes(file: int, data: Data) -> bool:
     places = range(0, len(data), _COMPARED)
-    return all(os.pread(file, _COMPARED, at) == data[at : at + _COMPARED] for at in places)
+    return all(os.pread(file, _COMPARED, at) == bytes(data[at : at + _COMPARED]) for at in places)
 
 
-def write_synced(parent: int, temporary: str, data: bytes) -> None:
+def write_synced(parent: int, temporary: str, data: Data) -> None:
     file = os.open(temporary, _NEW, 0o400, dir_fd=parent)
     try:
         left = memoryview(data)
@@ -95,6 +95,19 @@ def rename_new(parent: int, old: str, new: str) -> None:
         if error.errno not in _NO_LINKS:
             raise
         _rename_noreplace(parent, old, new)
+
+
+def linked(parent: int, old: str, other: int, new: str) -> bool:
+    """Give the file a second name, in another folder; False where the file system knows no such names."""
+    try:
+        os.link(old, new, src_dir_fd=parent, dst_dir_fd=other, follow_symlinks=False)
+    except FileExistsError:
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True
 
 
 def _rename_noreplace(parent: int, old: str, new: str) -> None:

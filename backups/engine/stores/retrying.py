@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from backups.engine.errors import EngineError, StoreAbsent, StoreUnavailable
-from backups.engine.store import Capabilities, ObjectInfo, Place
+from backups.engine.store import Capabilities, Data, ObjectInfo, Place
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class RetryingStore:
     def create(self) -> None:
         self._tried(self._store.create)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> None:
         self._tried(lambda: self._store.put(name, data))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -64,19 +64,24 @@ class RetryingStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Begins again after a fault and skips what it has told already; every step forward renews the patience."""
-        last, trial = "", self._trial()
+        last, failed_at, trial = "", "", self._trial()
         while True:
             try:
                 for info in self._store.list(prefix):
-                    if info.name > last:
-                        last, trial = info.name, self._trial()
+                    if info[0] > last:
+                        last = info[0]
                         yield info
                 return
             except EngineError as error:
+                if last != failed_at:
+                    failed_at, trial = last, self._trial()
                 trial.failed(error)
 
     def delete(self, name: str) -> None:
         self._tried(lambda: self._store.delete(name))
+
+    def set_aside(self, name: str, aside: str) -> None:
+        self._tried(lambda: self._store.set_aside(name, aside))
 
     def sweep(self, older_than_seconds: float) -> int:
         return self._tried(lambda: self._store.sweep(older_than_seconds))

@@ -30,12 +30,12 @@ from backups.engine.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from backups.engine.store import Capabilities, ObjectInfo
+from backups.engine.store import Capabilities, Data, ObjectInfo
 from backups.engine.stores.s3_client import PARALLEL, S3Settings, connect
 from backups.engine.stores.s3_errors import ERRORS, code, outcome_unknown, status, translated
 
 # What lies directly under the prefix of a repository, and of a storage that is being tried out.
-OURS = {"config", "index", "keys", "log", "packs", "probe"}
+OURS = {"config", "index", "keys", "log", "packs", "probe", "quarantine"}
 
 _TURNS = 10  # how often a name is disputed before we say so
 _TAKEN, _DISPUTED = (412, 304), 409
@@ -79,7 +79,8 @@ class S3Store:
 
     # ---------------------------------------------------------------- the port
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> None:
+        data = bytes(data)  # the client library takes nothing else
         sure = _keeps_promise(store.validate_name(name), data)  # then a server that overwrites does no harm
         with self._told(f"writing {name}"):
             if not sure and self._kept_already(name, data):
@@ -117,6 +118,17 @@ class S3Store:
             except ClientError as error:
                 if code(error) != "NoSuchKey":
                     raise
+
+    def set_aside(self, name: str, aside: str) -> None:
+        """The server copies; nothing is read here."""
+        store.validate_name(name)
+        more = {"StorageClass": self._settings.storage_class} if self._settings.storage_class else {}
+        with self._told(f"setting {name} aside"):
+            self._head(name)  # answers to a copy tell less about what is not there
+            if self._is_there(store.validate_name(aside)):
+                return
+            source = {"Bucket": self._bucket, "Key": self._root + name}
+            self._client.copy_object(Bucket=self._bucket, Key=self._root + aside, CopySource=source, **more)
 
     def capabilities(self) -> Capabilities:
         """overwrite_refused is known after the first name without a promise was written, and until then denied."""
@@ -274,6 +286,12 @@ class S3Store:
                 raise ObjectMissing(name, self.describe()) from None
             raise
         return found
+
+    def _is_there(self, name: str) -> bool:
+        with suppress(ObjectMissing):
+            self._head(name)
+            return True
+        return False
 
     def _read(self, name: str, start: int, length: int | None) -> bytes:
         answer = self._asked(name, start, length) if length != 0 else None
