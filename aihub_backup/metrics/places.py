@@ -11,7 +11,7 @@ from aihub_backup.core.failures import Refused
 from aihub_backup.metrics.family import Family, Labels, gauge
 from aihub_backup.metrics.settled import Counted
 from backups.models import Repository, Storage
-from backups.services import placing, repositories
+from backups.services import placing, repositories, usage
 
 NAMES = ("storage", "site")
 
@@ -22,7 +22,7 @@ def families(past: Iterable[Counted]) -> Iterator[Family]:
     rows = [place for place in places if place.enabled]
     used = _used(places, past)
     yield gauge(
-        "aihub_storage_used_bytes", "Bytes that backups have added", NAMES,
+        "aihub_storage_used_bytes", "Bytes of packs: as compaction measured them last, and what was added since", NAMES,
         ((_labels(row), used.get(row.pk, 0)) for row in rows),
     )  # fmt: skip
     yield gauge(
@@ -40,12 +40,12 @@ def families(past: Iterable[Counted]) -> Iterator[Family]:
 
 
 def _used(places: Iterable[Storage], past: Iterable[Counted]) -> dict[UUID, int]:
-    """By storage. What is forgotten frees no space yet, so every part counts."""
+    """By storage."""
     sums: Counter[str] = Counter()
     for row in past:
         sums[row.repository] += row.added
     kept = ((place.pk, getattr(place, "repository", None)) for place in places)
-    return {key: sums[repository.pk.hex] for key, repository in kept if repository is not None}
+    return {key: usage.filled(row, sums[row.pk.hex]) for key, row in kept if row is not None}
 
 
 def _in_use(places: Iterable[Storage]) -> list[Repository]:

@@ -267,12 +267,10 @@ class _Check:
     def _listing(self) -> Iterator[tuple[bytes, int]]:
         """(digest, size) of every pack there is; what bears another name than a pack's is told."""
         for name, size in self._repository.store.list("packs/"):
-            with suppress(ValueError):
-                digest = bytes.fromhex(name.rpartition("/")[2])
-                if name == fmt.pack_name(digest):
-                    yield digest, size
-                    continue
-            self._problem(name, "no pack bears such a name")
+            if (digest := fmt.pack_digest(name)) is not None:
+                yield digest, size
+            else:
+                self._problem(name, "no pack bears such a name")
 
     def _listed(self, pack: PackFacts, size: int | None) -> None:
         if size is None:

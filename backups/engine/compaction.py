@@ -25,7 +25,14 @@ from typing import Any
 from backups.engine import format as fmt
 from backups.engine.choosing import ORDINARY, Chooser, CompactOptions, Plan
 from backups.engine.entry import ItemError
-from backups.engine.errors import BlobMissing, EngineError, ObjectDamaged, ObjectMissing
+from backups.engine.errors import (
+    BlobMissing,
+    EngineError,
+    ObjectDamaged,
+    ObjectMissing,
+    StoreReadOnly,
+    StoreRefused,
+)
 from backups.engine.log import Snapshot
 from backups.engine.marks import MARK, SWEEP, Named, packs_of
 from backups.engine.options import Report, quiet
@@ -45,6 +52,7 @@ class Compacted:
 
     marked   bytes of packs that were marked now or earlier and wait for their time
     spared   marked packs that had come into use again
+    stored   bytes of all packs at the end
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -56,9 +64,10 @@ class Compacted:
     deleted: int = 0
     spared: int = 0
     marked: int = 0
+    stored: int = 0
 
     def pack(self) -> dict[str, Any]:
-        told = {name: getattr(self, name) for name in ("carried", "freed", "deleted", "spared", "marked")}
+        told = {name: getattr(self, name) for name in ("carried", "freed", "deleted", "spared", "marked", "stored")}
         return {**told, "plan": self.plan.pack()}
 
 
@@ -122,6 +131,7 @@ class _Run:
         self._stored: dict[bytes, int] = {}
         self._usage: Usage | None = None
         self._weights: dict[bytes, Weight] = {}
+        self._stayed: set[str] = set()  # objects that the store did not let go of
         self._judged: set[str] = set()  # snapshots all of whose blobs have a place in packs that stay
 
     # looking
@@ -260,28 +270,39 @@ class _Run:
         self._delete(sorted({name for named in sweeps.values() for name in named.index}))
         self._delete([fmt.pack_name(pack) for pack in sorted(packs_of(sweeps.values()))])
         self._holding()
-        self._repository.log.append(SWEEP, {"done": sorted(sweeps)})
+        if done := [name for name, named in sorted(sweeps.items()) if self._stayed.isdisjoint(_objects(named))]:
+            self._repository.log.append(SWEEP, {"done": done})
         self.look()  # a plan that is made now must not take what was deleted for orphans
 
     def _relied_on(self) -> Usage | None:
         """Snapshots that nobody has judged yet, where they need condemned packs; None: they need none of them."""
         new = [s for s in self._repository.snapshots if s.id not in self._judged]
-        usage = self._walked(new, self._repository.log.marks.leaving)
-        condemned = self._repository.log.marks.condemned_packs
-        usage.held &= condemned
+        # What a marked pack has as well is there: that one is let go when its own mark is settled.
+        usage = self._walked(new, self._repository.log.marks.condemned_packs)
         self._judged.difference_update(s.id for s in new if usage.held)  # once more, when it has been carried
         return usage if usage.held else None
 
     def _delete(self, names: Sequence[str]) -> None:
-        """Index objects before packs: what nobody names any more is an orphan to whoever comes after a crash here."""
+        """Index objects before packs: what nobody names any more is an orphan to whoever comes after a crash here.
+        What the store does not let go (an object lock) stays condemned: later runs try again."""
         for batch in _batches(names):
             self._holding()
             for name in batch:
-                self._repository.store.delete(name)
-                self.done.freed += self._stored.get(_digest(name), 0)
-                self.done.deleted += 1
+                self._let_go(name)
             self._step(len(batch))
         self._holding()
+
+    def _let_go(self, name: str) -> None:
+        try:
+            self._repository.store.delete(name)
+        except (StoreRefused, StoreReadOnly) as error:
+            if not self._stayed:  # one for all: thousands may be locked
+                words = f"The storage does not let go of {name}: {error} Later runs try again."
+                self._report(ItemError(b"", "compact", words, "warning"))
+            self._stayed.add(name)
+            return
+        self.done.freed += self._stored.get(fmt.pack_digest(name) or b"", 0)
+        self.done.deleted += 1
 
     def close(self) -> Compacted:
         log = self._repository.log
@@ -290,6 +311,7 @@ class _Run:
             if log.checkpoint_due():
                 log.append_checkpoint()
         self._repository.remember_leaves()
+        self.done.stored = sum(self._repository.stored_packs().values())
         return self.done
 
     # telling
@@ -303,10 +325,9 @@ class _Run:
         self._progress(self.done)
 
 
+def _objects(named: Named) -> set[str]:
+    return {*named.index, *map(fmt.pack_name, named.packs)}
+
+
 def _batches(names: Sequence[str]) -> Iterable[Sequence[str]]:
     return (names[at : at + DELETED_AT_ONCE] for at in range(0, len(names), DELETED_AT_ONCE))
-
-
-def _digest(name: str) -> bytes:
-    """SHA-256 of the pack of this name; b"" when it is none."""
-    return bytes.fromhex(name.rpartition("/")[2]) if name.startswith("packs/") else b""

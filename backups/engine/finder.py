@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from backups.engine import format as fmt
 from backups.engine import tree
-from backups.engine.content import Content
+from backups.engine.content import WHOLE, Content
 from backups.engine.disk import from_printable
 from backups.engine.entry import Entry, Kind, sort_key
 from backups.engine.log import Snapshot
@@ -79,8 +79,9 @@ def content_id(entry: Entry) -> str:
     and blobs; "" for everything else. Cut by the same rules, the same bytes have the same."""
     if entry.kind is not Kind.FILE or not entry.content:
         return ""
-    packed = b"".join(entry.content) if isinstance(entry.content, tuple) else entry.content
-    return (packed[32:] if len(packed) == 64 else fmt.sha256(packed)).hex()
+    if isinstance(entry.content, tuple):  # the ids of pages, two of them as long as a small file's content
+        return fmt.sha256(b"".join(entry.content)).hex()
+    return (entry.content[32:] if len(entry.content) == WHOLE else fmt.sha256(entry.content)).hex()
 
 
 class _Search:

@@ -60,6 +60,11 @@ def pack_name(digest: bytes) -> str:
     return f"packs/{text[:2]}/{text}"
 
 
+def pack_digest(name: str) -> bytes | None:
+    """The SHA-256 of the pack that bears this name; None where no pack does: in another directory it is not found."""
+    return digest_of(name) if name.startswith("packs/") and _NAME.fullmatch(name) else None
+
+
 def index_name(digest: bytes) -> str:
     return f"index/{digest.hex()}"
 

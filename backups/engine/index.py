@@ -93,7 +93,8 @@ class BlobIndex:
         self._holds: Callable[[bytes], bool] | None = None
         self._held: set[tuple[Segment, int]] = set()  # packs by their numbers for which it was true
         self._origin: tuple[ObjectStore, Sealer] | None = None
-        self._vanished = False  # an index object, while the others were read
+        self._vanished = ""  # an index object that went while the others were read
+        self._rebuilt = False
         self.damaged: list[ObjectDamaged] = []
 
     def find(self, blob_id: bytes) -> Location | None:
@@ -191,11 +192,12 @@ class BlobIndex:
     def sync(self, store: ObjectStore, sealer: Sealer) -> None:
         """Bring the local index up to what lies under index/ now.
 
-        Damaged index objects are left out and remembered in .damaged: what else can be restored must be.
+        Damaged index objects are left out and remembered in .damaged: what else can be restored must be. One that is
+        listed and never there is left out too: whoever needs a blob of it will say so.
         """
         self._origin = store, sealer
         for _ in range(SYNC_ATTEMPTS):  # where an object went while we read, others that took its place are listed now
-            self._vanished = False
+            self._vanished = ""
             self._synchronise(store, sealer)
             if not self._vanished:
                 break
@@ -204,10 +206,11 @@ class BlobIndex:
     def learn(self, store: ObjectStore, sealer: Sealer, names: Collection[str]) -> int:
         """Read these index objects, where the cache does not know them, and believe that those are there that it
         knows; how many it knows then. One that is gone counts as damaged."""
-        self._origin, self._vanished = (store, sealer), False
+        self._origin, self._vanished = (store, sealer), ""
         self._segments = self._segments or self._cached()
         self._take(store, sealer, {*self.objects, *names})
-        self.damaged += [ObjectDamaged("index/", "an object was there and is gone")] if self._vanished else []
+        if self._vanished:
+            self.damaged.append(ObjectDamaged(self._vanished, "it was told of, and it is not there"))
         self._merge()
         return len(self.objects)
 
@@ -269,7 +272,7 @@ class BlobIndex:
         except ObjectDamaged as error:
             self.damaged.append(error)
         except ObjectMissing:
-            self._vanished = True  # between being listed and being read: others describe its packs now
+            self._vanished = name  # between being listed and being read: others describe its packs now
         return None
 
     # merging
@@ -308,9 +311,11 @@ class BlobIndex:
             return ask()
 
     def _rebuild(self) -> None:
-        """Make the cache anew: a file in it is not what was written."""
+        """Make the cache anew: a file in it is not what was written. Where that happens twice the disk is not to be
+        trusted with it, and memory has to do."""
         for segment in self._segments:
             remove(segment.path)
+        self._cache, self._rebuilt = None if self._rebuilt else self._cache, True
         self._segments = []
         if self._origin:
             self.sync(*self._origin)

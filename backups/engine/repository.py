@@ -256,8 +256,8 @@ class Repository:
         their names, below packs/."""
         found: dict[bytes, int] = {}
         for name, size in self.store.list(f"packs/{begin}"):
-            with contextlib.suppress(ValueError):  # what bears no pack's name is none
-                found[bytes.fromhex(name.rpartition("/")[2])] = size
+            if (digest := fmt.pack_digest(name)) is not None:
+                found[digest] = size
         return found
 
     def load_blob(self, blob_id: bytes) -> bytes:

@@ -73,6 +73,9 @@ class Repository(Stateful):
     codec = models.CharField(_("codec"), max_length=8, choices=Codec.choices, default=Codec.ZSTD)
     level = models.SmallIntegerField(_("compression level"), default=1)
 
+    measured_bytes = models.BigIntegerField(_("stored bytes"), null=True, editable=False)  # of its packs, when measured
+    measured_added = models.BigIntegerField(default=0, editable=False)  # what its backups had added until then
+
     kit_proven_at = models.DateTimeField(_("recovery kit proven"), null=True, blank=True)
     kit_waived_at = models.DateTimeField(_("recovery kit waived"), null=True, blank=True)
     kit_waived_by = models.CharField(_("waived by"), max_length=200, blank=True)

@@ -25,7 +25,7 @@ from aihub_backup.core.models import Job
 from aihub_backup.core.models.job import ACTIVE, LEASED, JobState
 from backups.engine.choosing import BUDGET, UNUSED
 from backups.models import BackupPart, Repository, RepositoryState, Verification
-from backups.services import opening, placing, repositories, verifications
+from backups.services import opening, placing, repositories, usage, verifications
 from backups.services.running import perform
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,7 @@ class CompactHandler(Handler):
         lease.progress({**told, "plan": result["plan"], "settled": answers.ended or not result["marked"]})
         with transaction.atomic():
             repositories.remember(repository, result["leaves"])
+            usage.measured(repository, result["stored"])
             record("repository.compacted", repository, by=SYSTEM, **told)
             lease.finish()
 

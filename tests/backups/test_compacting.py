@@ -15,8 +15,8 @@ from aihub_backup.core.audit import Actor
 from aihub_backup.core.failures import Refused
 from aihub_backup.core.models import Job
 from aihub_backup.core.models.job import JobState
-from backups.models import Repository, RepositoryState, Source, VerificationState
-from backups.services import adopting, backups, compacting, keyring, verifications
+from backups.models import BackupPart, Repository, RepositoryState, Source, VerificationState
+from backups.services import adopting, backups, compacting, keyring, usage, verifications
 from tests.backups import stories
 
 
@@ -37,6 +37,12 @@ def wasteful(source: Source, data: Path, by: Actor, monkeypatch: pytest.MonkeyPa
 def stored(repository: Repository) -> int:
     """Bytes in its packs."""
     return sum(info.size for info in stories.opened(repository).store.list("packs/"))
+
+
+def added(repository: Repository) -> int:
+    """By all its backups, the deleted ones too."""
+    parts = BackupPart.objects.filter(repository=repository).values_list("stored_bytes", flat=True)
+    return sum(size or 0 for size in parts)
 
 
 def somebody_at_work() -> Job:
@@ -69,6 +75,23 @@ def test_space_comes_back_and_what_is_left_restores(
     part = stories.part_of(backups.listing().filter(state="completed")[0])
     assert stories.restored(part, data, tmp_path / "back") == stories.files(data)
     assert stories.deeds()[-2:] == ["repository.compact", "repository.compacted"]
+
+
+def test_what_a_repository_fills_is_measured_and_grows_by_what_is_added_then(
+    wasteful: Repository, source: Source, data: Path, by: Actor
+) -> None:
+    run(wasteful, by)
+    wasteful.refresh_from_db()
+    before = added(wasteful)
+
+    (data / "more").write_bytes(os.urandom(300_000))
+    stories.back_up(source, by)
+
+    assert usage.filled(wasteful, before) == wasteful.measured_bytes < before
+    assert (
+        usage.filled(wasteful, added(wasteful)) - usage.filled(wasteful, before) == added(wasteful) - before > 300_000
+    )
+    assert abs(usage.filled(wasteful, added(wasteful)) - stored(wasteful)) < 10_000  # index objects are no packs
 
 
 def test_after_new_keys_nothing_is_left_under_the_old_ones_and_the_preview_foretells_it(

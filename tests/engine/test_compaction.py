@@ -13,13 +13,13 @@ from backups.engine import Compacted, CompactOptions, Repository, check, compact
 from backups.engine import format as fmt
 from backups.engine.codec import Compressor
 from backups.engine.envelope import EnvelopeWriter, Section
-from backups.engine.errors import EngineError, LostLease, ObjectDamaged, ObjectMissing
+from backups.engine.errors import EngineError, LostLease, ObjectDamaged, ObjectMissing, StoreRefused
 from backups.engine.format import SectionKind
 from backups.engine.marks import Named, packs_of
 from backups.engine.pack import read_pack
 from backups.engine.store import Data, ObjectInfo
 from backups.engine.stores.memory import MemoryStore
-from tests.engine.scenery import archived, files_of, new_repository, opened, plant, scanned
+from tests.engine.scenery import Reports, archived, files_of, new_repository, opened, plant, scanned
 from tests.faults import Crash, Fault, FaultyStore, Harm
 
 ALL = CompactOptions(unused=0.0, grace=0.0)  # every byte counts, and nobody is waited for
@@ -428,6 +428,75 @@ def test_what_somebody_else_condemned_is_carried_over_before_it_goes(story: Stor
     assert fmt.pack_name(needed) not in story.store.objects
     story.compact()  # its rows go from the index, too
     story.all_there()
+
+
+@pytest.mark.parametrize("found_last", [False, True])
+def test_what_lies_in_a_marked_and_a_condemned_pack_keeps_the_marked_one(
+    story: Story, tmp_path: Path, found_last: bool
+) -> None:
+    """A late writer relied on both; the mark is settled when its time has come."""
+    one, two = opened(story.store), opened(story.store)
+    one.sync_index(), two.sync_index()
+    root = plant(tmp_path / "data", files("file"))
+    archived(one, scanned(root), "one")
+    archived(two, scanned(root), "two")
+    twice = opened(story.store)
+    blob = next(b for b in twice.sync_index().ids() if len(files_of_blob(twice, b)) == 2)
+    marked, condemned = files_of_blob(twice, blob)[:: -1 if found_last else 1]
+    twice.log.append("mark", {"packs": [marked], "index": []})
+    twice.log.append("sweep", {"marks": [], "packs": [condemned], "index": []})
+
+    story.compact(wait=None, ripe=lambda name, named: False, progress=soon_over())
+
+    assert fmt.pack_name(condemned) not in story.store.objects
+    story.compact(wait=None, ripe=lambda name, named: True)
+    after = opened(story.store)
+    assert [files_of(after, snapshot, root) for snapshot in after.snapshots] == [files("file")] * 2
+
+
+def test_what_an_object_lock_holds_stays_condemned_and_nothing_else_waits_for_it(story: Story) -> None:
+    class Locked(FaultyStore):
+        def delete(self, name: str) -> None:
+            if name == held:
+                raise StoreRefused("The object is locked.")
+            super().delete(name)
+
+    story.backup("old", files(*(f"old{n}" for n in range(20))))
+    story.backup("new", files("a"))
+    story.forget("old")
+    held = next(name for name in story.store.objects if name.startswith("packs/"))
+    reports = Reports()
+
+    first = compact(opened(Locked(story.store)), ALL, wait=nobody_else, report=reports.append)
+    story.backup("newer", files("b"))
+    again = compact(opened(Locked(story.store)), ALL, wait=nobody_else)
+    kept = held in story.store.objects
+    story.compact()
+
+    assert (first.deleted > 3, kept, held in story.store.objects) == (True, True, False)
+    assert ["locked" in report.message for report in reports] == [True]
+    assert again.freed == 0
+    story.all_there()
+
+
+@pytest.mark.parametrize("name", ["packs/00/" + "ab" * 32, "packs/ab/abab", "packs/ab/" + "ab" * 31 + "zz"])
+def test_what_lies_under_no_packs_name_is_no_pack(story: Story, name: str) -> None:
+    story.backup("one", files("a"))
+    packs = story.repository.stored_packs()
+
+    story.store.objects[name] = b"whatever"
+
+    assert story.repository.stored_packs() == packs
+
+
+def soon_over(steps: int = 1000) -> Callable[[Compacted], None]:
+    """Fails when a run takes more steps than it can have."""
+    left = itertools.count(steps, -1)
+
+    def step(_done: Compacted) -> None:
+        assert next(left), "it does not come to an end"
+
+    return step
 
 
 def test_marks_that_somebody_else_settled_are_settled(story: Story) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from backups.engine import Found, Repository, find
 from backups.engine import format as fmt
+from backups.engine.entry import Entry, Kind
+from backups.engine.finder import content_id
 from backups.engine.stores.memory import MemoryStore
 from backups.engine.stores.metered import MeteredStore
 from tests.engine.scenery import archived, new_repository, opened, plant, scanned
@@ -46,6 +48,13 @@ def test_a_path_is_found_with_its_versions_by_content(repository: Repository, ro
 
     assert told([found], root) == {"etc/hosts": [(1, ("s0", "s2", "s3")), (2, ("s1",))]}
     assert [version.id for version in found.versions] == [hashlib.sha256(data).hexdigest() for data in (b"1", b"22")]
+
+
+def test_versions_that_differ_in_their_first_page_only_have_other_contents() -> None:
+    """Two pages' ids are as long as what stands for a small file."""
+    one, two = (Entry(b"f", Kind.FILE, size=1 << 30, content=(first, bytes(32))) for first in (b"1" * 32, b"2" * 32))
+
+    assert content_id(one) != content_id(two)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from backups.engine.errors import BlobMissing, NewerFormat, ObjectDamaged
 from backups.engine.format import ObjectType, SectionKind
 from backups.engine.index import BlobIndex, Location, read_index, seal_index
 from backups.engine.pack import FrameInfo, PackInfo
-from backups.engine.segment import Segment
+from backups.engine.segment import Segment, SegmentDamaged
 from backups.engine.store import ObjectStore
 from backups.engine.stores.memory import MemoryStore
 from backups.engine.stores.metered import MeteredStore
@@ -473,6 +473,27 @@ def test_a_damaged_cache_file_is_made_anew(tmp_path: Path, damage: Damage) -> No
     agrees(synced(store, tmp_path), packs)
 
     assert path.read_bytes() == intact
+
+
+def test_a_cache_on_a_disk_that_returns_wrong_bytes_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, index = MemoryStore(), BlobIndex(tmp_path)
+    packs = [pack([[blob(number)]], number) for number in range(index_module.TOGETHER)]
+    put(store, *packs)
+    from_segments = merging.from_segments
+
+    def from_disk(segments: list[Segment], cache: Path | None) -> Segment:
+        if any(segment.path for segment in segments):
+            raise SegmentDamaged
+        return from_segments(segments, cache)
+
+    monkeypatch.setattr(merging, "from_segments", from_disk)
+    monkeypatch.setattr(index_module, "AT_ONCE", 1)
+
+    index.sync(store, SEALER)
+
+    agrees(index, packs)
 
 
 def test_a_place_for_the_cache_that_takes_nothing_costs_no_more_than_time(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from aihub_backup.core.models import Environment, Node
 from aihub_backup.metrics import settled, text
 from aihub_backup.metrics.collector import StateCollector
 from backups.models import Backup, BackupPart, PartState, Repository, Source, Storage, Verification, VerificationState
-from backups.services import backups, policies, protection, restorable, schedules
+from backups.services import backups, policies, protection, restorable, schedules, usage
 from disaster.models import DRConfig
 from tests.backups.conftest import by, data, repository, source, storage
 from tests.backups.stories import work
@@ -120,6 +120,14 @@ def test_it_tells_of_a_source_and_its_runs(source: Source, by: Actor) -> None:
     assert value("aihub_source_consecutive_failures", **names) == 0
     assert value("aihub_storage_used_bytes", storage="disk", site="") == part.stored_bytes
     assert (value("aihub_storage_capacity_bytes", storage="disk", site="") or 0) > (part.stored_bytes or 0)
+
+
+def test_a_storage_fills_less_when_space_was_given_back(source: Source, by: Actor) -> None:
+    backups.request("files", by=by)
+    work()
+    usage.measured(Repository.objects.get(), 1000)
+
+    assert value("aihub_storage_used_bytes", storage="disk", site="") == 1000
 
 
 @pytest.mark.parametrize("change", [
