@@ -33,9 +33,9 @@ def add_verb(verbs: Any) -> None:
     _add_kind(verb(deeds, "change", "a new secret in the place of an old one of the same kind (asks for both)"), "kind")
     remove = verb(deeds, "remove", "shut a secret out")
     remove.add_argument("slot", help="as “list” shows it")
-    remove.add_argument("--reason", default="", help="for the audit")
+    remove.add_argument("--reason", required=True, help="for the audit")
     rotate = verb(deeds, "rotate", "draw a new master key for all that is written from now on")
-    rotate.add_argument("--reason", default="", help="for the audit")
+    rotate.add_argument("--reason", required=True, help="for the audit")
     rotate.add_argument("--ask", choices=tuple(QUESTIONS), action="append", default=[],
                         help="the secret of a slot that an older version made; repeatable")  # fmt: skip
     renew = verb(deeds, "renew", "give the console a new keyfile, also where its own cannot be read any more")

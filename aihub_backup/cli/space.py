@@ -46,10 +46,12 @@ def _foreseen(options: argparse.Namespace, row: Any, plan: dict[str, Any]) -> in
     told = ("stored", "unused", "freed", "carried", "leaving", "outdated", "renewed")
     size = {name: output.size(plan[name]) for name in told}
     renewal = f"; of {size['outdated']} under older keys {size['renewed']} would come under the new one"
+    stale = f"; {plan['stale']} index objects under older keys would be written anew"
     output.result(
         f"of {size['stored']} in “{row}” no recovery point needs {size['unused']}: {size['freed']} would come back,"
         f" {size['carried']} be stored anew ({size['leaving']} are on their way out already)"
         f"{renewal if plan['outdated'] else ''}"
+        f"{stale if plan['stale'] else ''}"
     )
     return Exit.OK
 

@@ -1,4 +1,5 @@
-"""What is counted over all runs there ever were: those that ended long ago once an hour, not at every scrape."""
+"""What is counted over all runs there ever were: those that ended long ago once an hour (that there are no more and no
+fewer is asked once a minute), not at every scrape."""
 
 from __future__ import annotations
 

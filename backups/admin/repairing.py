@@ -21,7 +21,7 @@ from backups.models import BackupPart, Repair, Repository, Storage
 from backups.services import repairs
 
 CHANGE = "backups.change_repository"
-SEE_STORAGE = "backups.view_storage"
+SEE_STORAGE, SEE_POINT = "backups.view_storage", "backups.view_backuppart"
 SHOWN = 50  # deeds and losses on the page, each
 PREVIEWED = {  # what would be done
     REPLACED: gettext_lazy("would be replaced from a copy; its wrong bytes are kept"),
@@ -91,7 +91,7 @@ class RepairingAdmin(AddingAdmin):
             "progress_url": reverse("admin:backups_repository_repair_progress", args=[row.pk]),
             "places": [(one, one.pk in chosen) for one in _places(request, row)],
             "deeds": [(one, words.get(one["what"], one["what"])) for one in found.get("deeds", ())[:SHOWN]],
-            "losses": [(one, _points(one)) for one in found.get("problems", ())[:SHOWN]],
+            "losses": [(one, _points(request, one)) for one in found.get("problems", ())[:SHOWN]],
             "ready": bool(repair and repair.preview and found.get("deeds_count")),
         }  # fmt: skip
 
@@ -102,9 +102,10 @@ def _places(request: HttpRequest, row: Repository) -> list[Storage]:
     return [one for one in repairs.possible_copies(row) if one.pk in seen]
 
 
-def _points(loss: dict[str, Any]) -> list[BackupPart]:
-    """The recovery points that a loss harms, as far as rows tell of them."""
-    parts = BackupPart.objects.filter(pk__in=loss["snapshots"][:SHOWN]).select_related("source", "backup")
+def _points(request: HttpRequest, loss: dict[str, Any]) -> list[BackupPart]:
+    """The recovery points that a loss harms, as far as rows tell of them and this person sees them."""
+    seen = scope(BackupPart.objects.all(), request.user, SEE_POINT)
+    parts = seen.filter(pk__in=loss["snapshots"][:SHOWN]).select_related("source", "backup")
     return list(parts.order_by("-created_at"))
 
 

@@ -95,7 +95,8 @@ class One(Endpoint):
         problems=(404, 409, 410, 412), summary="Delete a backup, or cancel it while it runs",
     )  # fmt: skip
     def delete(self, _request: Request, backup_id: UUID) -> Response:
-        """Its recovery points are forgotten; the space they took is not given back yet. An active one is cancelled."""
+        """Its recovery points are forgotten; the space they took comes back with the next compaction. An active one
+        is cancelled."""
         row = _backup(self, backup_id, "backups.delete_backup")
         self.require_version(told.backup(row, names=sees_names(self, row)))
         backups.delete(row, by=self.actor, reason=self.asked["reason"])

@@ -35,6 +35,7 @@ class PreviewShape(serializers.Serializer[Any]):
     renewed_bytes = serializers.IntegerField(help_text="Of them: of packs that this run would bring under it.")
     packs = serializers.IntegerField(help_text="To be deleted.")
     orphans = serializers.IntegerField(help_text="Packs of crashed runs; they go after a day.")
+    stale = serializers.IntegerField(help_text="Index objects under older keys, to be written anew.")
 
 
 class CompactionShape(serializers.Serializer[Any]):
@@ -73,7 +74,8 @@ class Compact(_Compactions):
         plan = compacting.preview(row)
         names = ("stored", "unused", "leaving", "carried", "freed", "outdated", "renewed")
         told = {f"{name}_bytes": plan[name] for name in names}
-        return Response({"repository": _named(row), **told, "packs": plan["packs"], "orphans": plan["orphans"]})
+        counts = {name: plan[name] for name in ("packs", "orphans", "stale")}
+        return Response({"repository": _named(row), **told, **counts})
 
     @operation(
         "repository_compact", needs=CHANGE, answers={202: CompactionShape}, problems=(404, 409, 422),

@@ -16,6 +16,7 @@ from backups.api import bodies
 from backups.api.configured import Configured
 from backups.api.nouns import API, REPOSITORY
 from backups.api.shapes import NEVER, RUNS, Reference
+from backups.api.sight import sees_names
 from backups.api.told import job_error
 from backups.models import Repair, Repository
 from backups.services import repairs
@@ -41,7 +42,9 @@ class LossShape(serializers.Serializer[Any]):
     object = serializers.CharField(allow_blank=True)
     message = serializers.CharField()
     snapshots = serializers.ListField(child=serializers.CharField())
-    paths = serializers.ListField(child=serializers.CharField(), help_text="The first of them.")
+    paths = serializers.ListField(
+        child=serializers.CharField(), help_text="The first of them, for who may browse backups."
+    )
     paths_count = serializers.IntegerField()
 
 
@@ -87,7 +90,8 @@ class RepairOf(_Repairs):
         """200 in every state."""
         row: Repository = self.one(reference, "backups.view_repository")
         repair = repairs.latest(row)
-        return self.going_on(told(row, repair)) if repair else Response(told(row, None))
+        shown = told(row, repair, names=sees_names(self, row))
+        return self.going_on(shown) if repair else Response(shown)
 
     @operation(
         "repository_repair", needs=CHANGE, body=bodies.RepairRepository, answers={202: RepairShape},
@@ -101,7 +105,7 @@ class RepairOf(_Repairs):
         """
         row: Repository = self.one(reference, CHANGE)
         repair = repairs.request(row, by=self.actor, **self.given)
-        return self.accepted(told(row, repair), f"{API}/repositories/{row.pk}/repair")
+        return self.accepted(told(row, repair, names=sees_names(self, row)), f"{API}/repositories/{row.pk}/repair")
 
 
 class CancelRepair(_Repairs):
@@ -115,11 +119,11 @@ class CancelRepair(_Repairs):
         """What is healed stays healed; a later repair goes on."""
         row: Repository = self.one(reference, CHANGE)
         repair = repairs.cancel(row, by=self.actor)
-        return self.accepted(told(row, repair), f"{API}/repositories/{row.pk}/repair")
+        return self.accepted(told(row, repair, names=sees_names(self, row)), f"{API}/repositories/{row.pk}/repair")
 
 
-def told(row: Repository, repair: Repair | None) -> dict[str, Any]:
-    """A repair."""
+def told(row: Repository, repair: Repair | None, *, names: bool) -> dict[str, Any]:
+    """A repair; names: with those of files that are harmed."""
     job = repair.job if repair else None
     found = repair.found if repair else {}
     done = job is not None and job.state == JobState.COMPLETED
@@ -131,7 +135,8 @@ def told(row: Repository, repair: Repair | None) -> dict[str, Any]:
             job.progress if job else {}, ended_well=done, heartbeat_at=job.heartbeat_at if job else None
         ),
         **{name: found.get(name) for name in COUNTS},
-        **{name: found.get(name, []) for name in ("deeds", "problems", "returned", "forgotten")},
+        **{name: found.get(name, []) for name in ("deeds", "returned", "forgotten")},
+        "problems": [loss if names else {**loss, "paths": []} for loss in found.get("problems", [])],
         "error": job_error(job),
         **{name: getattr(job, name, None) for name in ("created_at", "started_at", "finished_at")},
     }  # fmt: skip

@@ -53,6 +53,7 @@ class Compacted:
     marked   bytes of packs that were marked now or earlier and wait for their time
     spared   marked packs that had come into use again
     stored   bytes of all packs at the end
+    waiting  names of the marks that wait for those who were at work when they were put
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -65,9 +66,13 @@ class Compacted:
     spared: int = 0
     marked: int = 0
     stored: int = 0
+    waiting: list[str] = field(default_factory=list)
 
     def pack(self) -> dict[str, Any]:
-        told = {name: getattr(self, name) for name in ("carried", "freed", "deleted", "spared", "marked", "stored")}
+        told = {
+            name: getattr(self, name)
+            for name in ("carried", "freed", "deleted", "spared", "marked", "stored", "waiting")
+        }
         return {**told, "plan": self.plan.pack()}
 
 
@@ -307,6 +312,7 @@ class _Run:
     def close(self) -> Compacted:
         log = self._repository.log
         self.done.marked = sum(self._stored.get(pack, 0) for pack in packs_of(log.marks.marked.values()))
+        self.done.waiting = [name for name, named in log.marks.marked.items() if not named.orphans]
         with suppress(EngineError):  # it is due again after the next record
             if log.checkpoint_due():
                 log.append_checkpoint()

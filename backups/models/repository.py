@@ -73,7 +73,7 @@ class Repository(Stateful):
     codec = models.CharField(_("codec"), max_length=8, choices=Codec.choices, default=Codec.ZSTD)
     level = models.SmallIntegerField(_("compression level"), default=1)
 
-    measured_bytes = models.BigIntegerField(_("stored bytes"), null=True, editable=False)  # of its packs, when measured
+    measured_bytes = models.BigIntegerField(null=True, editable=False)  # of its packs, when measured
     measured_added = models.BigIntegerField(default=0, editable=False)  # what its backups had added until then
 
     kit_proven_at = models.DateTimeField(_("recovery kit proven"), null=True, blank=True)

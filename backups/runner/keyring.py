@@ -48,11 +48,12 @@ def rotate(job: Job, _caller: Caller) -> dict[str, Any]:
 
 
 def renew(job: Job, _caller: Caller) -> dict[str, Any]:
-    """{"repository" with any secret, "keyfile": bytes, "label"} → {…}: the console opens it with this keyfile, and with
-    its old one no more. Opened with another secret the old slot is known by its label; of several all stay."""
+    """{"repository" with any secret, "own": is that our keyfile?, "keyfile": bytes, "label"} → {…}: the console opens
+    it with this keyfile, and with its old one no more. Opened with somebody else's secret the old slot is known by its
+    label; of several all stay."""
     opened = places.repository(job["repository"])
     own = places.secret({"kind": "keyfile", "value": job["keyfile"]})
-    if opened.secret.kind == "keyfile":
+    if job["own"]:
         if opened.secret != own:
             rekey.change(opened, opened.secret, own)
         return _state(opened)

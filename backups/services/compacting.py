@@ -46,8 +46,8 @@ Holder = tuple[str, int]  # id of a job, epoch of its lease
 def preview(repository: Repository) -> dict[str, Any]:
     """What a run would do now, in bytes as they are stored: {"stored", "unused", "leaving" (marked earlier), "carried",
     "freed", "outdated" (under older master keys), "renewed" (of them, brought under the new one), "packs", "orphans",
-    "stale" (index objects under older keys)}. Reads the trees of all recovery points. Refused as `request` is;
-    Unavailable when it takes too long to be waited for."""
+    "stale" (how many index objects, under older keys, would be written anew)}. Reads the trees of all recovery points.
+    Refused as `request` is; Unavailable when it takes too long to be waited for."""
     repositories.must_take(repository)
     placing.must_be_here(repository.node, f"the repository “{repository}”")
     return perform({"job": "compact_preview", **_spec(repository)}, patience=PREVIEW_PATIENCE)
@@ -102,7 +102,13 @@ def _due(repository: Repository) -> bool:
     if run.state in ACTIVE:
         return False
     since = timezone.now() - (run.finished_at or run.created_at)
-    return since >= EVERY or (since >= AGAIN and bool(_marks(repository)["ended"]))
+    return since >= EVERY or (since >= AGAIN and _may_go_on(repository, run))
+
+
+def _may_go_on(repository: Repository, run: Job) -> bool:
+    """Did the last run leave marks whose holders have all ended since? One that failed would fail again."""
+    left = set(run.progress.get("waiting", ())) if run.state == JobState.COMPLETED else set()
+    return bool(left) and not left.isdisjoint(_marks(repository)["ended"])
 
 
 # --- who was at work ------------------------------------------------------------------------------------------------
@@ -163,7 +169,8 @@ class CompactHandler(Handler):
         job = {"job": "compact", **_spec(repository), **_marks(repository), "patience": PATIENCE}
         result = perform(job, lease=lease, answers=answers.to)
         told = {name: result[name] for name in FOUND}
-        lease.progress({**told, "plan": result["plan"], "settled": answers.ended or not result["marked"]})
+        settled = answers.ended or not result["marked"]
+        lease.progress({**told, "plan": result["plan"], "waiting": result["waiting"], "settled": settled})
         with transaction.atomic():
             repositories.remember(repository, result["leaves"])
             usage.measured(repository, result["stored"])

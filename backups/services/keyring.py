@@ -17,7 +17,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from aihub_backup.core.audit import Actor, record
-from aihub_backup.core.failures import Failure, Refused
+from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.redaction import remember as mask
 from aihub_backup.core.secrets import SecretUnreadable
 from backups import engine
@@ -28,7 +28,7 @@ from backups.services.recovery_kits import RecoveryKit
 from backups.services.running import perform
 
 PATIENCE = 300.0  # seconds; Argon2 and a slow place together
-RECOVERY = "recovery"
+RECOVERY, KEYFILE = "recovery", "keyfile"
 _CODES = {"wrong-secret": "wrong-secret", "invalid-option": "not-possible"}  # the runner's → ours
 
 
@@ -98,9 +98,10 @@ def change(repository: Repository, old: Key, new: Key, *, by: Actor) -> Ways:
 
 
 def remove(repository: Repository, handle: str, *, reason: str, by: Actor) -> Ways:
-    """This slot's secret opens it no more. Refused: fewer than two would be left, it is our own, or it is the last
-    printed code of a repository whose kit nobody waived."""
+    """This slot's secret opens it no more. Invalid without a reason. Refused: fewer than two would be left, it is our
+    own, or it is the last printed code of a repository whose kit nobody waived."""
     repositories.must_take(repository)
+    _must_say_why(reason)
     before = _told(_performed(repository, "key_slots"))
     _must_keep_paper(repository, before, handle)
     done = _performed(repository, "key_remove", handle=handle)
@@ -112,8 +113,9 @@ def remove(repository: Repository, handle: str, *, reason: str, by: Actor) -> Wa
 
 def rotate(repository: Repository, others: Iterable[Key] = (), *, reason: str, by: Actor) -> Ways:
     """A new master key for everything that is written from now on. Needs nobody's secret; `others` are those of slots
-    that an older version made (Refused names them)."""
+    that an older version made (Refused names them). Invalid without a reason."""
     repositories.must_take(repository)
+    _must_say_why(reason)
     done = _performed(repository, "key_rotate", others=[one.spec for one in others])
     with transaction.atomic():
         repositories.remember(repository, done["leaves"])
@@ -125,23 +127,19 @@ def renew_own(repository: Repository, secret: Key | None = None, *, by: Actor) -
     """A new keyfile of our own in the place of the old one. With a secret also where ours cannot be read any more,
     because the application key that sealed it is lost.
 
-    Whenever we are killed the row's keyfile, or the one that was to follow it, opens the repository. Refused
-    (secret-unreadable) without a secret when ours cannot be read.
+    Whenever we are killed the row's keyfile, or the one that was to follow it, opens the repository; where ours cannot
+    be read, the secret that was given still does. Refused (not-possible) without a secret when ours cannot be read;
+    Invalid with a keyfile: whoever opens with one counts as a console, and this one would shut it out.
     """
-    known = _readable(repository)
-    if known is None and secret is None:
-        told = _(
-            "The application key that sealed the keyfile of “%(repository)s” is lost: give the recovery code or a"
-            " passphrase of the repository."
-        )
-        raise Refused(told % {"repository": repository}, code="not-possible")
     if secret is not None:
+        _must_be_a_persons(secret)
         _must_open(repository, secret)
-    fresh = (known or {}).get("next") or base64.b64encode(engine.new_keyfile().value).decode()
-    _keep(repository, {**known, "next": fresh} if known else {"keyfile": fresh})
-    done = _performed(repository, "key_renew", secret, keyfile=base64.b64decode(fresh), label=LABEL)
+    fresh = _next_keyfile(repository, given=secret is not None)
+    done = _performed(
+        repository, "key_renew", secret, keyfile=base64.b64decode(fresh), label=LABEL, own=secret is None
+    )  # fmt: skip
     with transaction.atomic():
-        _keep(repository, {"keyfile": fresh})
+        _take_next(repository, fresh)
         repositories.remember(repository, done["leaves"])
         record("repository.key.renew", repository, by=by, opened_with=secret.kind if secret else "keyfile")
     return look(repository)
@@ -152,9 +150,7 @@ def renew_own(repository: Repository, secret: Key | None = None, *, by: Actor) -
 
 def _performed(repository: Repository, job: str, secret: Key | None = None, **more: Any) -> dict[str, Any]:
     placing.must_be_here(repository.node, f"the repository “{repository}”")
-    spec = opening.repository(repository)
-    if secret is not None:
-        spec |= {"secret": secret.spec, "next": None}
+    spec = opening.repository(repository, secret.spec if secret else None)
     try:
         return perform({"job": job, "repository": spec, **more}, patience=PATIENCE)
     except Failure as failure:
@@ -162,6 +158,12 @@ def _performed(repository: Repository, job: str, secret: Key | None = None, **mo
         if code := _CODES.get(failure.code):
             raise Refused(failure.message, code=code) from None
         raise
+
+
+def _must_be_a_persons(secret: Key) -> None:
+    if secret.kind == KEYFILE:
+        told = _("A keyfile opens for one console only: give the recovery code or a passphrase of the repository.")
+        raise Invalid(told, errors={"keyfile": told})
 
 
 def _must_open(repository: Repository, secret: Key) -> None:
@@ -173,9 +175,35 @@ def _must_open(repository: Repository, secret: Key) -> None:
         raise Refused(failure.message, code=_CODES.get(failure.code, failure.code)) from None
 
 
-def _readable(repository: Repository) -> dict[str, str] | None:
+def _next_keyfile(repository: Repository, *, given: bool) -> str:
+    """The one to follow ours, written down before anything opens with it. Of two requests the second takes the first's.
+    Beside one that we cannot read nothing is written: its application key may be found again."""
+    with transaction.atomic():
+        known = _known(repository)
+        fresh = (known or {}).get("next") or base64.b64encode(engine.new_keyfile().value).decode()
+        if known is not None:
+            _keep(repository, {**known, "next": fresh})
+        elif not given:
+            told = _(
+                "The application key that sealed the keyfile of “%(repository)s” is lost: give the recovery code or a"
+                " passphrase of the repository."
+            )
+            raise Refused(told % {"repository": repository}, code="not-possible")
+    return fresh
+
+
+def _take_next(repository: Repository, fresh: str) -> None:
+    """It is ours from now on, unless another request has gone further meanwhile."""
+    known = _known(repository)
+    if known is None or known.get("next") == fresh:
+        _keep(repository, {"keyfile": fresh})
+
+
+def _known(repository: Repository) -> dict[str, str] | None:
+    """The secrets that the row holds now, which stays locked; None where the application key is lost."""
+    row = Repository.objects.select_for_update().get(pk=repository.pk)
     try:
-        return dict(repository.secrets)
+        return dict(row.secrets)
     except SecretUnreadable:
         return None
 
@@ -199,6 +227,12 @@ def _must_keep_paper(repository: Repository, ways: Ways, wanted: str) -> None:
     if paper and not left and repository.kit_waived_at is None:
         told = _("This is the last printed code of “%(repository)s”: print a new one, type it, then remove this one.")
         raise Refused(told % {"repository": repository}, code="not-possible")
+
+
+def _must_say_why(reason: str) -> None:
+    if not reason.strip():
+        told = _("Say why: whoever finds the keys changed will ask.")
+        raise Invalid(told, errors={"reason": told})
 
 
 def _newest_paper(ways: Ways) -> str:

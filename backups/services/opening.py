@@ -27,8 +27,8 @@ def options(storage: Storage) -> Any:
     return STORAGES.options(storage.kind, {**storage.options, **storage.secrets})
 
 
-def repository(row: Repository) -> dict[str, Any]:
-    """What opens it (`backups.runner.places`): store with secrets, keyfile, anchors, cache.
+def repository(row: Repository, secret: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What opens it (`backups.runner.places`): store with secrets, our keyfile or the secret given, anchors, cache.
 
     Refused while it is being created. A tampered one opens without anchors: what is left of it can be read and
     restored, and nothing writes to it.
@@ -38,10 +38,10 @@ def repository(row: Repository) -> dict[str, Any]:
         raise Refused(told % {"repository": row}, code="state-conflict")
     spec = {
         "store": store(row.storage),
-        "secret": {"kind": "keyfile", "value": keyfile(row)},
+        "secret": secret or {"kind": "keyfile", "value": keyfile(row)},
         "id": row.engine_id, "anchors": list(row.anchors), **surroundings(row),
     }  # fmt: skip
-    if coming := row.secrets.get("next"):
+    if secret is None and (coming := row.secrets.get("next")):
         spec["next"] = {"kind": "keyfile", "value": base64.b64decode(coming)}
     return spec | ({"anchors": [], "cache": ""} if row.state == RepositoryState.TAMPERED else {})
 

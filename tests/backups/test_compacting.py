@@ -87,11 +87,10 @@ def test_what_a_repository_fills_is_measured_and_grows_by_what_is_added_then(
     (data / "more").write_bytes(os.urandom(300_000))
     stories.back_up(source, by)
 
-    assert usage.filled(wasteful, before) == wasteful.measured_bytes < before
-    assert (
-        usage.filled(wasteful, added(wasteful)) - usage.filled(wasteful, before) == added(wasteful) - before > 300_000
-    )
-    assert abs(usage.filled(wasteful, added(wasteful)) - stored(wasteful)) < 10_000  # index objects are no packs
+    assert usage.filled(wasteful, before) == (wasteful.measured_bytes or 0) < before
+    now = added(wasteful)
+    assert usage.filled(wasteful, now) - usage.filled(wasteful, before) == now - before > 300_000
+    assert abs(usage.filled(wasteful, now) - stored(wasteful)) < 10_000  # index objects are no packs
 
 
 def test_after_new_keys_nothing_is_left_under_the_old_ones_and_the_preview_foretells_it(
@@ -288,6 +287,39 @@ def test_it_is_asked_for_again_when_those_at_work_have_ended(wasteful: Repositor
     assert asked[0].progress["freed"] >= 2_000_000
     Job.objects.filter(kind=compacting.JOB).update(finished_at=timezone.now() - compacting.AGAIN)
     assert compacting.compact_due() == []
+
+
+def test_while_the_newest_marks_are_held_older_ones_ask_for_nothing(
+    wasteful: Repository, source: Source, data: Path, by: Actor
+) -> None:
+    """A backup of hours: the marks that a run before it left were settled long ago."""
+    first = somebody_at_work()
+    run(wasteful, by)
+    Job.objects.filter(pk=first.pk).update(state=JobState.COMPLETED)
+    (data / "more").write_bytes(os.urandom(1_000_000))
+    goes = stories.back_up(source, by)
+    (data / "more").unlink()
+    stories.back_up(source, by)
+    backups.delete(goes, by=by)
+    stories.work()
+    somebody_at_work()
+    run(wasteful, by)
+    Job.objects.filter(kind=compacting.JOB).update(finished_at=timezone.now() - compacting.AGAIN)
+
+    assert compacting.compact_due() == []
+
+
+def test_a_run_that_failed_is_done_again_the_next_day(wasteful: Repository, by: Actor) -> None:
+    other = somebody_at_work()
+    run(wasteful, by)
+    Job.objects.filter(pk=other.pk).update(state=JobState.COMPLETED)
+    failed = compacting.request(wasteful, by=by)
+    long_ago = timezone.now() - compacting.AGAIN
+    Job.objects.filter(pk=failed.pk).update(state=JobState.FAILED, finished_at=long_ago)
+
+    assert compacting.compact_due() == []
+    Job.objects.filter(pk=failed.pk).update(finished_at=timezone.now() - compacting.EVERY)
+    assert len(compacting.compact_due()) == 1
 
 
 def test_an_empty_repository_is_not_looked_at(repository: Repository) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from aihub_backup.core.audit import Actor
-from aihub_backup.core.failures import Failure, Refused
+from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.keys import KeyRing
 from aihub_backup.core.models import AuditEvent
 from backups import engine
@@ -121,10 +121,10 @@ def test_when_the_newest_paper_goes_the_older_one_is_to_be_proven(kit: RecoveryK
 
 def test_the_last_two_and_our_own_stay(repository: Repository, by: Actor) -> None:
     with pytest.raises(Refused, match="a repository keeps at least 2") as caught:
-        keyring.remove(repository, handle(repository, "recovery kit"), reason="", by=by)
+        keyring.remove(repository, handle(repository, "recovery kit"), reason="lost", by=by)
     keyring.add(repository, ANN, "Ann", by=by)
     with pytest.raises(Refused, match="the one that the repository is open through"):
-        keyring.remove(repository, handle(repository, "application"), reason="", by=by)
+        keyring.remove(repository, handle(repository, "application"), reason="old", by=by)
 
     assert caught.value.code == "not-possible"
     assert labels(repository) == ["Ann", "application", "recovery kit"]
@@ -183,6 +183,58 @@ def test_with_the_application_key_lost_the_paper_opens_it_and_we_get_a_new_keyfi
     assert unreadable.value.code == "secret-unreadable"
     assert labels(Repository.objects.get()) == ["application", "recovery kit"]
     assert backed_up(source, by) == BackupState.COMPLETED
+
+
+def test_a_spare_keyfile_makes_no_new_one_for_the_console(repository: Repository, by: Actor) -> None:
+    keyring.add(repository, ANN, "in a drawer", by=by)
+    before = dict(repository.secrets)
+
+    with pytest.raises(Invalid, match="A keyfile opens for one console only"):
+        keyring.renew_own(repository, ANN, by=by)
+
+    assert opens(repository, ANN)
+    assert dict(Repository.objects.get().secrets) == before
+
+
+def test_of_two_renewals_the_later_one_takes_what_the_first_made(repository: Repository, by: Actor) -> None:
+    """The second request had read its row before the first one was done."""
+    stale = Repository.objects.get()
+
+    keyring.renew_own(repository, by=by)
+    keyring.renew_own(stale, by=by)
+
+    kept = Repository.objects.get()
+    assert set(kept.secrets) == {"keyfile"}
+    assert labels(kept) == ["application", "recovery kit"]
+
+
+def test_while_nothing_opens_yet_the_unreadable_keyfile_is_kept(
+    kit: RecoveryKit, by: Actor, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its application key may be found again."""
+    known = settings.AIHUB_APP_KEYS
+    settings.AIHUB_APP_KEYS = KeyRing("new", {"new": bytes(32)})
+
+    def failing(job: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        if job["job"] == "key_renew":
+            raise Failure("The storage is away.")
+        return running.perform(job, **more)
+
+    monkeypatch.setattr(keyring, "perform", failing)
+    with pytest.raises(Failure, match="away"):
+        keyring.renew_own(Repository.objects.get(), Key("recovery", kit.code), by=by)
+    settings.AIHUB_APP_KEYS = known
+
+    assert labels(Repository.objects.get()) == ["application", "recovery kit"]
+
+
+def test_a_deed_that_shuts_somebody_out_says_why(repository: Repository, by: Actor) -> None:
+    keyring.add(repository, ANN, "in a drawer", by=by)
+
+    with pytest.raises(Invalid, match="Say why"):
+        keyring.remove(repository, "in a drawer", reason=" ", by=by)
+    with pytest.raises(Invalid, match="Say why"):
+        keyring.rotate(repository, reason="", by=by)
 
 
 def test_a_wrong_code_gives_up_no_keyfile(repository: Repository, by: Actor) -> None:

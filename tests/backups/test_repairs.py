@@ -190,6 +190,22 @@ def test_a_program_repairs_and_follows(call: Caller, damaged: Repository, copy: 
     assert is_problem(call.post("/repositories/main/repair/cancel"), 409, "not-cancellable")
 
 
+def test_names_of_files_are_for_who_may_browse(
+    damaged: Repository, source: Source, by: Actor, client: Client, django_user_model: Any
+) -> None:
+    """Checks hide them from the same people."""
+    viewer = django_user_model.objects.create_user("vera", password="x", is_staff=True)
+    viewer.groups.add(Group.objects.get(name=VIEWER))
+    repairs.request(damaged, by=by, copies=[])
+    stories.work()
+    client.force_login(viewer)
+
+    losses = client.get(f"/api/v1/backup/repositories/{damaged.pk}/repair").json()["problems"]
+
+    assert losses
+    assert all(loss["paths"] == [] and loss["paths_count"] for loss in losses)
+
+
 def test_a_person_at_the_terminal_repairs(
     damaged: Repository, copy: Storage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
