@@ -11,8 +11,13 @@ QUESTIONS = {"recovery-code": "Recovery code: ", "passphrase": "Passphrase: "}
 
 
 def asked(question: str) -> str:
-    """From the keyboard without showing it, or a line of stdin."""
-    return getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().strip()
+    """From the keyboard without showing it, or a line of stdin. CommandFailed when that is no UTF-8."""
+    try:
+        given = getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().strip()
+        given.encode()
+    except UnicodeError:
+        raise CommandFailed("what was given is no UTF-8; nothing was done.", Exit.USAGE) from None
+    return given
 
 
 def content(path: str) -> bytes:

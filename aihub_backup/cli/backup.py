@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aihub_backup.cli import console, facts, output, waiting
-from aihub_backup.cli.exits import Exit
+from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, verb
 
 if TYPE_CHECKING:
-    from backups.models import Backup
+    from backups.models import Backup, Repository
 
 LISTED = ("id", "created_at", "type", "status", "size_bytes", "stored_bytes", "label")
 
@@ -120,9 +120,9 @@ def _find(options: argparse.Namespace) -> int:
     from backups.api import told
     from backups.models import BackupPart, Repository, Source
     from backups.models.backup import STORED
-    from backups.services import contents, lookup, repositories
+    from backups.services import contents, lookup
 
-    where = lookup.find(Repository.objects.all(), options.repository) if options.repository else repositories.default()
+    where = lookup.find(Repository.objects.all(), options.repository) if options.repository else _only_repository()
     rows = BackupPart.objects.filter(repository=where, state__in=STORED)
     if options.source:
         rows = rows.filter(source=lookup.find(Source.objects.all(), options.source))
@@ -133,6 +133,18 @@ def _find(options: argparse.Namespace) -> int:
     else:
         output.result("\n".join(map(_lines_of_found, found)) or f"nothing in {len(points)} recovery points fits")
     return Exit.OK if found else Exit.NOT_FOUND
+
+
+def _only_repository() -> Repository:
+    from backups.models import Repository
+    from backups.services.repositories import IN_USE
+
+    rows = list(Repository.objects.filter(state__in=IN_USE).order_by("name"))
+    if len(rows) != 1:
+        names = ", ".join(row.name for row in rows)
+        told = f"name one with --repository: {names}." if rows else "there is no repository yet."
+        raise CommandFailed(told, Exit.USAGE)
+    return rows[0]
 
 
 def _lines_of_found(found: dict[str, Any]) -> str:

@@ -28,8 +28,10 @@ ENDS = {
 def of_backup(backup: Backup) -> Facts:
     """One backup with its parts, as the API tells it."""
     from backups.api import told
+    from backups.services import slots
 
-    return told.backup(backup, names=True)
+    because = {"missed_because": slots.why_missed(backup)} if backup.state == "missed" else {}
+    return {**told.backup(backup, names=True), **because}
 
 
 def of_verification(check: Verification) -> Facts:
@@ -87,6 +89,9 @@ def lines_of_backup(facts: Facts) -> str:
         for part in facts["parts"]
     ]
     head = f"{facts['id']}  {facts['type']}  {facts['status']}  {_when(facts['created_at'])}  {facts['label']}".rstrip()
+    rows += [(name, "left out", "", "", "", "", why) for name, why in sorted(facts["left_out"].items())]
+    if not rows:
+        return f"{head}\n{facts.get('missed_because', '')}".rstrip()
     return f"{head}\n{output.table(('source', 'status', 'mode', 'items', 'size', 'stored', ''), rows)}"
 
 

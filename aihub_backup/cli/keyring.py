@@ -141,7 +141,7 @@ def _tell(options: argparse.Namespace, ways: Any, sentence: str) -> int:
         told = ", ".join(note for note, true in notes.items() if true)
         when = f"{slot.created:%Y-%m-%d %H:%M}" if slot.created else "?"
         output.result(f"{slot.handle}  {slot.kind:<10}  {when}  {slot.label}{f'  ({told})' if told else ''}")
-    older = f"; {ways.packs} packs ({ways.bytes} bytes) are under older ones" if ways.packs else ""
+    older = f"; {ways.packs} packs ({output.size(ways.bytes)}) are under older ones" if ways.packs else ""
     output.say(f"key epoch {ways.epoch}{older}")
     return Exit.OK
 

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+_PROGRAMS = ("programs", "testing", "prove")  # they know bytes, or give their words on as they are
+_PATTERNS = ("--include", "--exclude")
+
+
 def main(words: Sequence[str]) -> int:
     """Run the command that the words name. Returns the exit code; never raises."""
     if not words or words[0] in ("help", "-h", "--help"):
@@ -102,12 +106,26 @@ def _run(name: str, words: list[str]) -> int:
         return Exit.USAGE
     module, _, function = COMMANDS[name][1].partition(":")
     try:
+        words = words if module in _PROGRAMS else texts(name, words)
         return int(getattr(importlib.import_module(f"aihub_backup.cli.{module}"), function)(words))
     except CommandFailed as failure:
         return _failed(failure, words)
     except KeyboardInterrupt:
         output.complain("interrupted.")
         return Exit.INTERRUPTED
+
+
+def texts(name: str, words: list[str]) -> list[str]:
+    """The words of a command as text, which is all that a database can keep. Bytes that are no UTF-8 (file names may
+    hold them) are written \\xNN in patterns of paths; anywhere else CommandFailed names them."""
+    found = []
+    for at, word in enumerate(words):
+        option = word.partition("=")[0] if word.startswith("--") else words[at - 1] if at else ""
+        plain = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in word)
+        if plain != word and option not in _PATTERNS and (name, words[0]) != ("backup", "find"):
+            raise CommandFailed(f"“{plain}” is no UTF-8: names, tags, options and targets have to be.", Exit.USAGE)
+        found.append(plain)
+    return found
 
 
 def _failed(failure: CommandFailed, words: Sequence[str]) -> int:

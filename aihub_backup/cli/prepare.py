@@ -35,6 +35,7 @@ def _prepared(words: list[str]) -> dict[str, object]:
     wishes = environment.wishes(settings.AIHUB_HOME)
     if wishes.refusals:
         return {"wrong": wishes.refusals}
+    os.umask(0o077)  # a database that is made now, in a directory that others may read, is ours alone
     call_command("migrate", interactive=False, verbosity=0)
     account = None if "--no-account" in words else accounts.first_account(console.actor())
     outcome = first_start.provision(wishes, home=settings.AIHUB_HOME)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from aihub_backup.cli import console, keyring, kinds, output, repairing, space, tending, waiting
 from aihub_backup.cli.asking import QUESTIONS, asked, content
-from aihub_backup.cli.exits import Exit
+from aihub_backup.cli.exits import CommandFailed, Exit
 from aihub_backup.cli.parser import command, pair, verb
 from aihub_backup.core.commands import typed
 from aihub_backup.core.failures import Refused
@@ -24,7 +24,9 @@ Deed = Callable[[argparse.Namespace], int]
 def storage(words: Sequence[str]) -> int:
     """Places for objects."""
     parser, verbs = _noun("storage")
-    _add_options(verb(verbs, "add", "add a place"), "local")
+    add = verb(verbs, "add", "add a place")
+    _add_options(add, "local")
+    add.add_argument("--environment", metavar="NAME", help="where it belongs (default: the only one)")
     kinds.add_verb(verbs)
     verb(verbs, "list", "all places")
     return _do(parser, words, {"add": _add_storage, "kinds": _kinds_of_storages, "list": _list_storages})
@@ -66,6 +68,7 @@ def source(words: Sequence[str]) -> int:
     add = verb(verbs, "add", "add something to protect")
     _add_options(add, "files")
     add.add_argument("--repository", metavar="NAME", help="where its backups go (default: the only one)")
+    add.add_argument("--environment", metavar="NAME", help="where it belongs (default: the only one)")
     own = verb(verbs, "console", "protect the console itself: its database daily, its keys sealed beside it")
     own.add_argument("--repository", metavar="NAME", help="where to (default: where it is, else the only one)")
     kinds.add_verb(verbs)
@@ -120,8 +123,15 @@ def _add_storage(options: argparse.Namespace) -> int:
     from backups.services import storages
 
     values = _values(options, STORAGES.load(options.kind).Options)
-    made = storages.create(options.name, options.kind, values, by=console.actor())
+    made = storages.create(options.name, options.kind, values, by=console.actor(), environment=_environment(options))
     return _made(options, made, "storage")
+
+
+def _environment(options: argparse.Namespace) -> Any:
+    from aihub_backup.core.models import Environment
+    from backups.services import lookup
+
+    return lookup.find(Environment.objects.all(), options.environment) if options.environment else None
 
 
 def _add_source(options: argparse.Namespace) -> int:
@@ -131,7 +141,9 @@ def _add_source(options: argparse.Namespace) -> int:
 
     values = _values(options, STRATEGIES.load(options.kind).Options)
     where = lookup.find(Repository.objects.all(), options.repository) if options.repository else None
-    made = sources.create(options.name, options.kind, values, by=console.actor(), repository=where)
+    made = sources.create(
+        options.name, options.kind, values, by=console.actor(), repository=where, environment=_environment(options)
+    )  # fmt: skip
     return _made(options, made, "source")
 
 
@@ -276,10 +288,11 @@ def _list_repositories(options: argparse.Namespace) -> int:
 def _list_sources(options: argparse.Namespace) -> int:
     from backups.models import Source
 
-    rows = Source.objects.filter(archived_at=None).select_related("environment")
-    return _listed(
-        options, rows, lambda row: {"kind": row.kind, "environment": row.environment.name, "enabled": row.enabled}
-    )
+    rows = Source.objects.filter(archived_at=None).select_related("environment", "repository")
+    return _listed(options, rows, lambda row: {
+        "kind": row.kind, "environment": row.environment.name, "enabled": row.enabled,
+        "repository": row.repository.name if row.repository else "",
+    })  # fmt: skip
 
 
 # --- words in, words out ----------------------------------------------------------------------------------------------
@@ -314,7 +327,10 @@ def _typed(value: str, wanted: object) -> object:
 
 
 def _content(path: str) -> str:
-    return content(path).decode().rstrip("\n")
+    try:
+        return content(path).decode().rstrip("\n")
+    except UnicodeDecodeError:
+        raise CommandFailed(f"{path} holds no UTF-8 text; a secret has to be text.", Exit.USAGE) from None
 
 
 def _made(options: argparse.Namespace, row: Any, noun: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from aihub_backup.cli import console, facts, output, waiting
@@ -103,7 +103,10 @@ def _moment(text: str | None) -> datetime | None:
         raise CommandFailed(f"--at: {text!r} is not a time like 2026-11-22T07:41:30+08:00.", Exit.USAGE) from None
     if moment.tzinfo is None:
         raise CommandFailed(f"--at: {text!r} has no offset; write {text}Z or {text}+08:00.", Exit.USAGE)
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise CommandFailed(f"--at: {text!r} lies outside of the calendar.", Exit.USAGE) from None
 
 
 def _look(recovery: Any) -> tuple[bool, str, dict[str, Any]]:

@@ -186,6 +186,7 @@ def _facts(row: Schedule) -> dict[str, Any]:
         "sources": sorted(source.name for source in row.sources.all()), "tags": row.tags,
         "policy": row.policy.name if row.policy else None, "next_run": moments[0] if moments else "",
         "next_runs": moments, "newest_slot": newest.state if newest else "",
+        "newest_slot_note": newest.note if newest else "",
     }  # fmt: skip
 
 

@@ -63,7 +63,9 @@ def _told(options: argparse.Namespace, row: Any, job: Any) -> int:
         output.result_json({"id": str(row.pk), "name": row.name, "state": job.state, **figures, **error})
     elif job.state == "completed":
         later = (figures["marked"] and f"; {output.size(figures['marked'])} go with a later run") or ""
-        output.result(f"{output.size(figures['freed'] or 0)} of “{row}” came back{later}")
+        gained = (figures["freed"] or 0) - (figures["carried"] or 0)
+        anew = f" ({output.size(figures['carried'])} were stored anew)" if figures["carried"] else ""
+        output.result(f"{output.size(max(gained, 0))} of “{row}” came back{anew}{later}")
     else:
         output.result(f"giving space back in “{row}” is {job.state}. {job.error_message}".rstrip())
     return Exit.FAILED if job.state == "failed" else Exit.OK

@@ -48,20 +48,21 @@ class _Errand:
 def _done(wishes: Wishes, errand: _Errand) -> Outcome:
     outcome = errand.outcome
     outcome.refused += wishes.refusals
+    repository = None
     if wishes.place:
         with outcome.telling():
-            _place(wishes.place, errand)
+            repository = _place(wishes.place, errand)
     for one in wishes.data:
         with outcome.telling():
-            _data(one, errand)
+            _data(one, errand, repository)
     if wishes.objectives:
         with outcome.telling():
             _targets(wishes.objectives, errand)
     return outcome
 
 
-def _place(wish: Place, errand: _Errand) -> None:
-    """Both or none. The kit's file is looked at first: it is what fails most often."""
+def _place(wish: Place, errand: _Errand) -> Repository:
+    """Both or none; the repository. The kit's file is looked at first: it is what fails most often."""
     plain, _ = configured.values(STORAGES, wish.kind, wish.options)
     storage = Storage.objects.filter(kind=wish.kind, options=plain).first()
     repository = Repository.objects.exclude(state=RepositoryState.CREATING).filter(storage=storage).first()
@@ -70,10 +71,9 @@ def _place(wish: Place, errand: _Errand) -> None:
     if storage is None:
         storage = making.place(wish, errand.outcome, by=errand.by, test=not errand.rehearsed)
         with _taken_back_with(storage, errand):
-            _repository(storage, repository, errand)
-    else:
-        errand.outcome.there.append(_there(storage))
-        _repository(storage, repository, errand)
+            return _repository(storage, repository, errand)
+    errand.outcome.there.append(_there(storage))
+    return _repository(storage, repository, errand)
 
 
 @contextmanager
@@ -88,23 +88,24 @@ def _taken_back_with(storage: Storage, errand: _Errand) -> Iterator[None]:
         raise
 
 
-def _repository(storage: Storage, there: Repository | None, errand: _Errand) -> None:
+def _repository(storage: Storage, there: Repository | None, errand: _Errand) -> Repository:
     if there is not None:
         errand.outcome.there.append(_there(there))
-    elif errand.rehearsed:
-        # A row without anything on a disk, so that sources are judged against it; it is taken back with all the rest.
-        Repository.objects.create(name=free_name(Repository, kits.NAME), storage=storage, state=RepositoryState.OK)
-        errand.outcome.made.append(f"a repository in the storage “{storage}”; its recovery kit is {errand.kit}")
-    else:
-        making.repository(storage, errand.outcome, by=errand.by, kit=errand.kit, waive=errand.waive)
+        return there
+    if not errand.rehearsed:
+        return making.repository(storage, errand.outcome, by=errand.by, kit=errand.kit, waive=errand.waive)
+    errand.outcome.made.append(f"a repository in the storage “{storage}”; its recovery kit is {errand.kit}")
+    # A row without anything on a disk, so that sources are judged against it; it is taken back with all the rest.
+    name = free_name(Repository, kits.NAME)
+    return Repository.objects.create(name=name, storage=storage, state=RepositoryState.OK)
 
 
-def _data(wish: Data, errand: _Errand) -> None:
+def _data(wish: Data, errand: _Errand, repository: Repository | None) -> None:
     plain, _ = configured.values(STRATEGIES, wish.kind, wish.options)
     if there := Source.objects.filter(kind=wish.kind, options=plain).first():
         errand.outcome.there.append(_there(there))
     else:
-        making.data(wish, errand.outcome, by=errand.by, test=not errand.rehearsed)
+        making.data(wish, errand.outcome, by=errand.by, test=not errand.rehearsed, repository=repository)
 
 
 def _targets(wish: Objectives, errand: _Errand) -> None:

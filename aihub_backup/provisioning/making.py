@@ -71,9 +71,10 @@ def own(repository: Repository, outcome: Outcome, *, by: Actor) -> OwnProtection
     return made
 
 
-def data(wish: Data, outcome: Outcome, *, by: Actor, test: bool = True) -> Source:
-    """The source; with `test` after a look at it."""
-    made = sources.create(free_name(Source, wish.name), wish.kind, wish.options, by=by, test=test)
+def data(wish: Data, outcome: Outcome, *, by: Actor, test: bool = True, repository: Repository | None = None) -> Source:
+    """The source; with `test` after a look at it. repository: where its backups go; None: to the only one."""
+    name = free_name(Source, wish.name)
+    made = sources.create(name, wish.kind, wish.options, by=by, test=test, repository=repository)
     outcome.made.append(f"the source “{made}” ({made.kind})")
     return made
 

@@ -171,10 +171,11 @@ class BackupAdmin(LookingAdmin):
         parts = list(row.parts.select_related("source", "repository", "job"))
         stored = [part for part in parts if part.state in STORED]
         missed = _missed(row) if row.state == BackupState.MISSED else {}
+        left_out = [(name, retelling.retold(why, *NOTES)) for name, why in sorted(row.left_out.items())]
         return {
             "above": ["aihub/views.html", *(["aihub/missed.html"] if missed else []), "aihub/progress.html",
                       "aihub/backup_parts.html"],
-            "live": progress_of(row), **missed,
+            "live": progress_of(row), **missed, "left_out": left_out,
             "progress_url": reverse("admin:backups_backup_progress", args=[row.pk]), "parts": parts, "stored": stored,
             "views": self.views(request, row), "here": "overview", "sees_names": covers(request.user, BROWSE, row),
         }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -46,6 +46,8 @@ class _Owned:
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """The page, with the way to ours."""
+        if object_id and not object_id.isdecimal():  # what is no number is no row, as elsewhere
+            raise Http404(object_id)
         owner = Schedule.objects.filter(**{self.link: object_id}).first() if object_id else None
         if owner is not None:
             messages.warning(request, _sentence(owner))

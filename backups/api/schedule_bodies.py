@@ -14,6 +14,7 @@ from backups.api.bodies import LONGEST_REASON, ConfiguredQuery, Tags
 from backups.api.nouns import POLICY, SOURCE
 from backups.kinds import FAMILIES
 from backups.models import BackupType, Misfire
+from backups.models.schedule import LONGEST_GRACE
 from backups.services import policies
 
 SYNONYMS = {"backup_type": "type", "strategy_name": "strategy", "cron": "cron_expression", "source_ids": "sources"}
@@ -39,7 +40,7 @@ class CreateSchedule(Body):
         min_value=1, max_value=policies.MOST_DAYS, required=False, help_text="The policy “keep N days”."
     )
     misfire = Choice(choices=Misfire.choices, required=False)
-    grace_seconds = Whole(min_value=0, max_value=2_592_000, required=False)
+    grace_seconds = Whole(min_value=0, max_value=LONGEST_GRACE, required=False)
     enabled = Flag(default=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class ChangeSchedule(Body):
     policy = Named(POLICY, allow_null=True)
     retention_days = Whole(min_value=1, max_value=policies.MOST_DAYS, help_text="The policy “keep N days”.")
     misfire = Choice(choices=Misfire.choices)
-    grace_seconds = Whole(min_value=0, max_value=2_592_000)
+    grace_seconds = Whole(min_value=0, max_value=LONGEST_GRACE)
 
 
 class EnableSchedule(Body):

@@ -108,6 +108,9 @@ class BackupShape(serializers.Serializer[Any]):
     data_as_of = serializers.DateTimeField(allow_null=True)
     hold_until = serializers.DateTimeField(allow_null=True)
     error = WorkError(allow_null=True)
+    left_out = serializers.DictField(
+        child=serializers.CharField(), help_text="Sources that a run over many could not take, and why."
+    )
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)

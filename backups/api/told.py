@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -40,8 +41,8 @@ def backup(row: Backup, *, whole: bool = True, names: bool = False) -> Facts:
         **{name: total(told, name) for name in ("items", "size_bytes", "stored_bytes")},
         **{name: sum(one[name] for one in told) for name in ("warnings_count", "errors_count")},
         "data_as_of": min((one.data_as_of for one in stored if one.data_as_of), default=None),
-        "hold_until": row.hold_until, "error": _worst(row, parts), **times(row), "deleted_at": row.deleted_at,
-        "parts": told, "links": _links(row),
+        "hold_until": row.hold_until, "error": _worst(row, parts), "left_out": row.left_out,
+        **times(row), "deleted_at": row.deleted_at, "parts": told, "links": _links(row),
     }  # fmt: skip
 
 
@@ -172,10 +173,12 @@ def _progress_of(row: Backup, parts: Sequence[BackupPart], ended_well: bool) -> 
 
 
 def _worst(row: Backup, parts: Sequence[BackupPart]) -> Facts | None:
-    """The first part's reason; the parts tell their own."""
+    """The first part's reason, or that of a source that was left out; the parts tell their own."""
     if row.state not in BAD:
         return None
-    return next((error(one) for one in parts if one.error_code), None)
+    of_parts = (error(one) for one in parts if one.error_code)
+    others = (embedded("source-not-ready", why, False) for why in row.left_out.values())
+    return next(itertools.chain(of_parts, others), None)
 
 
 def _checked(row: BackupPart) -> Facts:

@@ -170,6 +170,7 @@ class _Run:
             self._rereading = False
             self._dispatcher.finish()
             self._assembly.advance()
+        self._dispatcher.close()  # an index is sealed now: that, and idle workers, need not share the memory
         self._before.rest(self.stats)
         done = self._writer.finish()
         self._saver.flush()

@@ -107,8 +107,9 @@ class Dispatcher:
             self.start(inline=True).flush()
 
     def close(self) -> None:
-        if self.pool:
-            self.pool.close()
+        pool, self.pool = self.pool, None
+        if pool:
+            pool.close()
 
     def _inline(self) -> InlinePool:
         self._claims = Claims(1 << 18, shared=False)

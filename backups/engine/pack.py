@@ -75,6 +75,7 @@ class PackWriter:
         self._lengths: list[int] = []
         self._spare: list[bytearray] = []  # buffers of packs that are stored
         self._frames: list[FrameInfo] = []
+        self._blobs = 0  # in these frames
         self._writer: EnvelopeWriter | None = None
         self._behind: _Behind | None = None
         self._count = 0
@@ -108,9 +109,7 @@ class PackWriter:
         section = writer.add_packed(old.kind, old.codec, packed, old.raw)
         if self._sealer.open_packed(writer.envelope, section, writer.last_stored(), "a new pack") != packed:
             raise EngineError("A frame did not open to what was sealed: this machine's memory or CPU is at fault.")
-        self._frames.append(FrameInfo(section, frame.ids, frame.lengths))
-        if writer.size >= fmt.PACK_SIZE:
-            self._close_pack()
+        self._take_in(writer, FrameInfo(section, frame.ids, frame.lengths))
 
     def flush(self) -> None:
         """Everything added so far is durable and reported when this returns."""
@@ -133,10 +132,19 @@ class PackWriter:
         if self._count % self._verify == 0:
             self._prove(writer, section, raw)
         lengths = struct.pack(f"<{len(self._lengths)}I", *self._lengths)
-        self._frames.append(FrameInfo(section, b"".join(self._ids), lengths))
-        self._ids, self._lengths = [], []
-        if writer.size >= fmt.PACK_SIZE:
+        ids, self._ids, self._lengths = b"".join(self._ids), [], []
+        self._take_in(writer, FrameInfo(section, ids, lengths))
+
+    def _take_in(self, writer: EnvelopeWriter, frame: FrameInfo) -> None:
+        self._frames.append(frame)
+        self._blobs += len(frame.ids) // 32
+        if writer.size >= self._enough or self._blobs >= fmt.PACK_BLOBS:
             self._close_pack()
+
+    @property
+    def _enough(self) -> int:
+        trees = self._kind == ObjectType.TREE_PACK
+        return min(fmt.PACK_SIZE, fmt.TREE_PACK_SIZE) if trees else fmt.PACK_SIZE
 
     def _new_writer(self) -> EnvelopeWriter:
         return self._sealer.new(self._kind, self._spare.pop() if self._spare else None)
@@ -153,7 +161,7 @@ class PackWriter:
         body = {"blobs": [[frame.ids, frame.lengths] for frame in frames]}
         self.settle()
         self._behind = _Behind(self._put, writer, body, frames)
-        self._frames, self._writer = [], None
+        self._frames, self._blobs, self._writer = [], 0, None
 
     def settle(self) -> None:
         """Wait for the pack that is being written behind this one, and report it."""

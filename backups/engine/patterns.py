@@ -2,7 +2,8 @@
 
 A pattern is a path with wildcards, a subset of gitignore's language:
 
-    *  any bytes but '/'      ?  one byte but '/'      [a-z] [!a-z]  one byte of a set      \\  the next byte as it is
+    *  any bytes but '/'      ?  one byte but '/'      [a-z] [!a-z]  one byte of a set
+    \\xNN  the byte of these hexadecimal digits, as paths are shown      \\  any other next byte as it is
     ** as a whole component   any number of directories
     /x leading slash          only this absolute path; without it the pattern matches at any depth
     x/ trailing slash         directories only
@@ -28,6 +29,7 @@ from backups.engine.errors import InvalidPattern
 
 Pattern = bytes | str
 _DEEP = b"**"
+_HEX = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _numbers = count()  # of regular-expression groups, whose names must differ in a combined expression
 
 
@@ -117,16 +119,23 @@ def _tokens(name: bytes, pattern: Pattern) -> Iterator[bytes]:
     while at < len(name):
         byte = name[at : at + 1]
         if byte == b"\\":
-            at += 1
-            if at == len(name):
-                raise _invalid(pattern, "it ends with a lone backslash")
-            yield re.escape(name[at : at + 1])
+            text, at = _escaped(name, at, pattern)
+            yield text
         elif byte == b"[":
             text, at = _set(name, at, pattern)
             yield text
         else:
             yield {b"*": b"*", b"?": b"[^/]"}.get(byte) or re.escape(byte)
         at += 1
+
+
+def _escaped(name: bytes, at: int, pattern: Pattern) -> tuple[bytes, int]:
+    """(regular expression, index of the last byte) of what the backslash at `at` says."""
+    if (byte := _HEX.match(name, at)) is not None:
+        return re.escape(bytes.fromhex(byte[1].decode())), at + 3
+    if at + 1 == len(name):
+        raise _invalid(pattern, "it ends with a lone backslash")
+    return re.escape(name[at + 1 : at + 2]), at + 1
 
 
 def _set(name: bytes, at: int, pattern: Pattern) -> tuple[bytes, int]:

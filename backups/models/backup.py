@@ -124,6 +124,9 @@ class Backup(models.Model):
     requested_by_id = models.CharField(max_length=64, blank=True)
     requested_by_name = models.CharField(_("requested by"), max_length=200)
 
+    # Name of each source that a run over many could not take → why, in English: the others were not to wait for it.
+    left_out = models.JSONField(_("left out"), default=dict, blank=True)
+
     hold_until = models.DateTimeField(_("held until"), null=True, blank=True)
     hold_reason = models.CharField(_("reason of the hold"), max_length=500, blank=True)
 

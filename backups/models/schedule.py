@@ -6,6 +6,7 @@ import uuid
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +17,8 @@ from aihub_backup.core.reach import Reach
 from backups.models.backup import Backup, BackupType
 from backups.models.policy import Policy
 from backups.models.source import Source
+
+LONGEST_GRACE = 30 * 86_400  # seconds
 
 
 class Misfire(models.TextChoices):
@@ -74,7 +77,10 @@ class Schedule(models.Model):
     disabled_reason = models.CharField(_("why it is disabled"), max_length=500, blank=True)
     misfire = models.CharField(_("after an outage"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
     grace_seconds = models.PositiveIntegerField(
-        _("grace (seconds)"), default=3600, help_text=_("How late a backup may begin before its slot is missed.")
+        _("grace (seconds)"),
+        default=3600,
+        validators=[MaxValueValidator(LONGEST_GRACE)],
+        help_text=_("How late a backup may begin before its slot is missed."),
     )
     decided_until = models.DateTimeField(default=now, editable=False)
     periodic_task = models.OneToOneField(PeriodicTask, models.PROTECT, editable=False, related_name="backup_schedule")

@@ -78,23 +78,26 @@ def request(
 
     `type` is one of the eight; `sources` are the ones named, None means those of the table in `services.scope`,
     taken from `within` (what the caller may see; None: all). `family` (database|files|redis|config|logs) narrows
-    the types full, incremental and differential. `verify` is the level after the run, None: the policy's.
+    the types full, incremental and differential. `verify` is the level after the run, None: the policy's. Of sources
+    that nobody named, those that cannot be taken are left out and told (`left_out`), as long as one is left.
     Invalid (unknown type), Refused: source-not-ready (nothing in scope, kit not proven, …), operation-in-progress.
     """
     kind = scope.known_type(type)
     chosen = scope.choose(kind, sources, family, within)
-    tasks = [_task(source, repository, policy) for source in chosen]
+    tasks, left_out = _tasks(chosen, repository, policy, all_or_none=sources is not None)
     _refuse_busy(chosen)
     backup = Backup(
         type=kind, label=_label(label), tags=labels(tags), policy=policy or _common([s.policy for s in chosen]),
         environment=_common([s.environment for s in chosen]), verify_level=_verify(verify, policy, chosen),
         trigger=trigger, hold_until=_future(hold_until), requested_by_kind=by.kind,
-        requested_by_id=by.user_id or "", requested_by_name=by.name[:200],
+        requested_by_id=by.user_id or "", requested_by_name=by.name[:200], left_out=left_out,
     )  # fmt: skip
+    told = {"left_out": sorted(left_out)} if left_out else {}
     try:
         with transaction.atomic():
             _write(backup, tasks, priority)
-            record("backup.request", backup, by=by, type=kind, sources=[s.name for s in chosen], trigger=trigger)
+            taken = [task.source.name for task in tasks]
+            record("backup.request", backup, by=by, type=kind, sources=taken, trigger=trigger, **told)
     except IntegrityError:
         _refuse_busy(chosen)  # another request was faster between our look and our row
         raise
@@ -209,6 +212,23 @@ def delete(backup: Backup, *, by: Actor, reason: str = "") -> Backup:
 
 
 # --- deciding -------------------------------------------------------------------------------------------------------
+
+
+def _tasks(
+    chosen: Sequence[Source], repository: Repository | None, policy: Policy | None, *, all_or_none: bool
+) -> tuple[list[_Task], dict[str, str]]:
+    """One for each source, and why there is none for the others. Refused when there is none at all."""
+    tasks, refusals = [], dict[str, Refused]()
+    for source in chosen:
+        try:
+            tasks.append(_task(source, repository, policy))
+        except Refused as refusal:
+            if all_or_none:
+                raise
+            refusals[source.name] = refusal
+    if not tasks:
+        raise next(iter(refusals.values()))
+    return tasks, {name: refusal.message for name, refusal in refusals.items()}
 
 
 def _task(source: Source, given: Repository | None, policy: Policy | None) -> _Task:

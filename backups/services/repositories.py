@@ -33,7 +33,9 @@ ABANDONED_AFTER = timedelta(minutes=10)  # a creation that says nothing for so l
 
 # Why backups do not go there. A schedule's slot keeps the sentence, and pages tell it in the reader's language.
 _NONE_YET = gettext_noop("There is no repository yet; create one before the first backup.")
-_SEVERAL = gettext_noop("There are several repositories, and the source names none: say where its backups go.")
+_SEVERAL = gettext_noop(
+    "There are several repositories, and the source names none: say where its backups go (%(repositories)s)."
+)
 _NOT_WRITTEN = gettext_noop("The repository “%(repository)s” is %(state)s; nothing is written to it.")
 _SWITCHED_OFF = gettext_noop("The storage “%(storage)s” is switched off; enable it, or choose another repository.")
 _UNPROVEN = gettext_noop(
@@ -142,8 +144,19 @@ def default() -> Repository:
     if not found:
         raise Refused(_(_NONE_YET), code="source-not-ready")
     if len(found) > 1:
-        raise Refused(_(_SEVERAL), code="source-not-ready")
+        raise Refused(_several(), code="source-not-ready")
     return found[0]
+
+
+def must_be_clear(repository: Repository | None) -> None:
+    """Invalid for a source that names none where several are in use: none of its backups could begin."""
+    if repository is None and Repository.objects.filter(state__in=_OURS).count() > 1:
+        raise Invalid(_several(), errors={"repository": _several()})
+
+
+def _several() -> str:
+    names = Repository.objects.filter(state__in=IN_USE).order_by("name").values_list("name", flat=True)
+    return _(_SEVERAL) % {"repositories": ", ".join(names[:10])}
 
 
 def keep_habits(added: Repository, *, by: Actor) -> None:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_noop
 
 from aihub_backup.core.failures import Invalid, Refused
 from backups.kinds import FAMILIES, STRATEGIES
-from backups.models import BackupType, Mode, Source
+from backups.models import BackupType, Mode, Schedule, Source
 
 # Why a run cannot be. A schedule's slot keeps the sentence, and pages tell it in the reader's language.
 NOTHING = gettext_noop(
@@ -85,6 +85,17 @@ def reached(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Sou
     The console's own database is taken by its name alone: it is no part of the platform, and has a schedule of its own.
     """
     return list(_complete(_fitting(kind, family, within.filter(holds_console=False))))
+
+
+def means(schedule: Schedule, source: Source) -> bool:
+    """Does a schedule that names no sources mean this one, paused or not?"""
+    kinds = _kinds(BackupType(schedule.type), schedule.strategy)
+    return (
+        (kinds is None or source.kind in kinds)
+        and not source.holds_console
+        and schedule.environment_id in (None, source.environment_id)
+        and schedule.tags.items() <= source.tags.items()
+    )
 
 
 def itself(kind: BackupType, family: str, within: QuerySet[Source]) -> list[Source]:

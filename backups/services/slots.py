@@ -114,6 +114,12 @@ def _meant(schedule: Schedule, rows: QuerySet[Source]) -> list[Source] | None:
     return list(scope.itself(BackupType(schedule.type), schedule.strategy, rows)) or None
 
 
+def why_missed(backup: Backup) -> str:
+    """The sentence of the slot, in English; "" where its schedule is gone."""
+    slot = ScheduleSlot.objects.filter(backup=backup).first()
+    return slot.note if slot else ""
+
+
 # --- writing down ---------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from aihub_backup.core.models import Environment, Node
 from backups.kinds import STRATEGIES
 from backups.models import BackupPart, Policy, Repository, Source
 from backups.models.backup import ACTIVE
-from backups.services import configured, guards, loops, own_places, placing, saving, trials
+from backups.services import configured, guards, loops, own_places, placing, repositories, saving, trials
 from backups.services.running import perform, workdir
 
 CHANGEABLE = ("name", "options", "secrets", "environment", "node", "tags", "policy", "repository", "enabled")
@@ -75,6 +75,8 @@ def draft(
 
     OptionsError, Refused (name taken, its own repository, the console).
     """
+    if not own:
+        repositories.must_be_clear(repository)
     plain, hidden = configured.values(STRATEGIES, kind, options)
     place = placing.environment(environment)
     source = Source(

@@ -15,11 +15,11 @@ from backups.models.backup import ACTIVE, STORED
 _GONE = frozenset({PartState.DELETED, PartState.EXPIRED})
 
 
-def derived(parts: Collection[str]) -> BackupState:
+def derived(parts: Collection[str], *, all_there: bool = True) -> BackupState:
     """The state of a backup whose parts are in these states; without parts it was missed.
 
     Parts that went (deleted, expired) count only when nothing else is left. Some recovery points but not all:
-    partial, which is bad.
+    partial, which is bad; so it is when a source was left out (not `all_there`).
     """
     if not parts:
         return BackupState.MISSED
@@ -29,7 +29,7 @@ def derived(parts: Collection[str]) -> BackupState:
     if PartState.DELETING in states:
         return BackupState.DELETING
     left = states - _GONE
-    return _ended(left) if left else _gone(states)
+    return _ended(left, all_there) if left else _gone(states)
 
 
 def refresh(backup_id: UUID) -> BackupState:
@@ -37,9 +37,9 @@ def refresh(backup_id: UUID) -> BackupState:
 
     The backup's row is locked before the parts are read: of two parts that end together the second sees the first.
     """
-    Backup.objects.select_for_update().get(pk=backup_id)
+    backup = Backup.objects.select_for_update().get(pk=backup_id)
     parts = list(BackupPart.objects.filter(backup=backup_id).values_list("state", "started_at", "finished_at"))
-    fields = _fields(parts)
+    fields = _fields(parts, all_there=not backup.left_out)
     if fields["state"] == BackupState.DELETED:
         fields["deleted_at"] = timezone.now()
     Backup.objects.filter(pk=backup_id).update(**fields)
@@ -54,18 +54,19 @@ def refresh_many(backup_ids: Iterable[UUID], deleted_at: Mapping[UUID, datetime]
     for key, *told in of_all.values_list("backup", "state", "started_at", "finished_at"):
         parts[key].append(tuple(told))
     for key, backup in backups.items():
-        fields = _fields(parts[key])
+        fields = _fields(parts[key], all_there=not backup.left_out)
         if fields["state"] == BackupState.DELETED and backup.deleted_at is None:
             fields["deleted_at"] = (deleted_at or {}).get(key, timezone.now())
         vars(backup).update(fields)
     Backup.objects.bulk_update(backups.values(), ["state", "started_at", "finished_at", "deleted_at"])
 
 
-def _fields(parts: Collection[tuple[Any, ...]]) -> dict[str, Any]:
+def _fields(parts: Collection[tuple[Any, ...]], *, all_there: bool) -> dict[str, Any]:
     """The columns that follow from (state, started, finished) of each part."""
     began = min(filter(None, (part[1] for part in parts)), default=None)
     return {
-        "state": derived([part[0] for part in parts]), "started_at": began, "finished_at": _finished_at(list(parts))
+        "state": derived([part[0] for part in parts], all_there=all_there), "started_at": began,
+        "finished_at": _finished_at(list(parts)),
     }  # fmt: skip
 
 
@@ -75,11 +76,11 @@ def _active(states: set[str]) -> BackupState:
     return BackupState.QUEUED if states == {PartState.QUEUED} else BackupState.RUNNING
 
 
-def _ended(states: set[str]) -> BackupState:
+def _ended(states: set[str], all_there: bool) -> BackupState:
     stored = states & STORED
     if not stored:
         return BackupState.CANCELLED if states == {PartState.CANCELLED} else BackupState.FAILED
-    if states - STORED:
+    if states - STORED or not all_there:
         return BackupState.PARTIAL
     return BackupState.COMPLETED if states == {PartState.COMPLETED} else BackupState.COMPLETED_WITH_WARNINGS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,7 +12,8 @@ from django.db.models.functions import TruncDate
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
-from backups.models import BackupPart, PartState, ScheduleSlot, SlotState, Source
+from backups.models import BackupPart, PartState, Schedule, ScheduleSlot, SlotState, Source
+from backups.services import scope
 
 DAYS = 30
 _WORST_FIRST = ("failed", "missed", "warning", "ok")
@@ -34,7 +35,8 @@ Strip = list[Cell]
 
 
 def strips(sources: Sequence[Source]) -> dict[UUID, Strip]:
-    """The last 30 days of each source, oldest first, in two queries. Missed are slots of schedules that name it."""
+    """The last 30 days of each source, oldest first, in three or four queries. Missed are slots of schedules that mean
+    it."""
     happened: dict[UUID, dict[date, set[str]]] = {source.pk: {} for source in sources}
     for source, day, state in [*_parts(sources), *_missed(sources)]:
         happened[source].setdefault(day, set()).add(state)
@@ -62,7 +64,9 @@ def together(sources: QuerySet[Source]) -> Together:
     runs = _ended().filter(source__in=keys).annotate(day=Day("created_at")).order_by()
     rows = runs.values_list("day", "state").annotate(count=Count("*"))
     counted = [(day, _OF_PART[state], count) for day, state, count in rows]
-    missed = _skipped().filter(schedule__sources__in=keys).values_list("day", flat=True).distinct().order_by()
+    named = _skipped().filter(schedule__sources__in=keys).values_list("day", flat=True).distinct().order_by()
+    unnamed = _of_unnamed()
+    missed = {*named, *(day for _source, day in _meant(unnamed, sources if unnamed else ()))}
     happened: dict[date, set[str]] = {}
     for day, word in [*((day, word) for day, word, _count in counted), *((day, "missed") for day in missed)]:
         happened.setdefault(day, set()).add(word)
@@ -99,7 +103,29 @@ def _parts(sources: Sequence[Source]) -> list[tuple[UUID, date, str]]:
 def _missed(sources: Sequence[Source]) -> list[tuple[UUID, date, str]]:
     known = {source.pk for source in sources}
     told = _skipped().filter(schedule__sources__in=known).values_list("schedule__sources", "day").distinct().order_by()
-    return [(source, day, "missed") for source, day in told if source in known]
+    named = [(source, day) for source, day in told if source in known]
+    return [(source, day, "missed") for source, day in (*named, *_meant(_of_unnamed(), sources))]
+
+
+def _of_unnamed() -> list[tuple[Schedule, set[date]]]:
+    """Schedules that name no sources, with the days of their missed slots."""
+    told = _skipped().filter(schedule__sources=None).values_list("schedule", "day").distinct().order_by()
+    found: dict[UUID, set[date]] = {}
+    for key, day in told:
+        found.setdefault(key, set()).add(day)
+    return [(row, found[row.pk]) for row in Schedule.objects.filter(pk__in=found)] if found else []
+
+
+def _meant(missed: Sequence[tuple[Schedule, set[date]]], sources: Iterable[Source]) -> list[tuple[UUID, date]]:
+    """A source is meant by its kind, environment and tags, as it is today, and not before it was there."""
+    return [
+        (source.pk, day)
+        for source in sources
+        for schedule, days_of in missed
+        if scope.means(schedule, source)
+        for day in days_of
+        if day >= timezone.localdate(source.created_at)
+    ]
 
 
 class Day(TruncDate):

@@ -15,7 +15,8 @@ from aihub_backup.core.failures import Failure, Invalid, Refused
 from aihub_backup.core.models import AuditEvent, Environment
 from aihub_backup.core.options import OptionsError
 from backups import engine
-from backups.models import BackupPart, Repository, RepositoryState, Source, Storage
+from backups.api import told
+from backups.models import BackupPart, BackupState, Repository, RepositoryState, Source, Storage
 from backups.services import backups, policies, repositories, sites, sources, storages
 from tests.backups import stories
 
@@ -350,13 +351,36 @@ def test_a_second_repository_changes_nothing_for_sources_that_named_none(
 
 
 def test_with_several_repositories_one_must_be_named(second: Repository, data: Path, by: Actor) -> None:
-    sources.create("docs", "files", {"paths": [str(data)]}, by=by)
+    with pytest.raises(Invalid, match="several repositories") as refused:
+        sources.create("docs", "files", {"paths": [str(data)]}, by=by)
+    source = sources.create("docs", "files", {"paths": [str(data)]}, by=by, repository=second)
+    Source.objects.update(repository=None)  # as older versions left some
 
-    with pytest.raises(Refused, match="several repositories"):
+    with pytest.raises(Refused, match=r"say where its backups go \(main, second\)"):
         backups.request("files", by=by)
     backups.request("files", by=by, repository=second)
     stories.work()
-    assert BackupPart.objects.get().repository == second
+    assert refused.value.errors.keys() == {"repository"}
+    assert BackupPart.objects.get(source=source).repository == second
+
+
+def test_a_source_that_cannot_be_taken_keeps_no_other_one_from_its_backup(
+    second: Repository, data: Path, by: Actor, tmp_path: Path
+) -> None:
+    """Of a run that names none: it is left out, told, and makes the run a partial one."""
+    lost = sources.create("lost", "files", {"paths": [str(data)]}, by=by, repository=second)
+    sources.create("taken", "files", {"paths": [str(data)]}, by=by, repository=second)
+    Source.objects.filter(pk=lost.pk).update(repository=None)
+
+    made = backups.request("files", by=by)
+    stories.work()
+
+    backup = backups.get(made.pk)
+    assert [part.source.name for part in backup.parts.all()] == ["taken"]
+    assert backup.state == BackupState.PARTIAL
+    assert backup.left_out.keys() == {"lost"} and "say where its backups go" in backup.left_out["lost"]
+    assert AuditEvent.objects.get(action="backup.request").facts["left_out"] == ["lost"]
+    assert told.backup(backup)["error"]["detail"] == backup.left_out["lost"]
 
 
 def test_a_place_that_does_not_answer_in_time_is_given_up(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from aihub_backup.core.audit import Actor
-from backups.models import Backup, BackupPart, Policy, Repository, Source, Storage, Verification
-from backups.services import backups, policies, protection, sources, storages, strips
+from backups.models import Backup, BackupPart, Policy, Repository, ScheduleSlot, Source, Storage, Verification
+from backups.services import backups, policies, protection, schedules, sources, storages, strips
 from backups.services.protection import Aspect, Standing, Verdict
 from disaster.services import objectives
 from tests.backups import stories
@@ -190,3 +190,20 @@ def test_a_day_is_as_good_as_its_worst_run(source: Source, point: BackupPart) ->
     cells = strips.strips([source])[source.pk]
 
     assert [cell.state for cell in cells] == ["none"] * 29 + ["failed"]
+
+
+def test_a_missed_slot_of_a_schedule_that_names_nobody_is_seen_where_it_means_somebody(
+    source: Source, by: Actor, tmp_path: Path
+) -> None:
+    (tmp_path / "db").mkdir()
+    other = sources.create("elsewhere", "files", {"paths": [str(tmp_path / "db")]}, by=by, tags={"tier": "2"})
+    schedule = schedules.create("all of tier 2", "files", "0 * * * *", by=by, tags={"tier": "2"})
+    slot = ScheduleSlot.objects.create(schedule=schedule, due_at=timezone.now(), state="missed")
+
+    shown = strips.strips([source, other])
+    together = strips.together(Source.objects.filter(pk=other.pk))
+
+    assert slot.state == "missed"
+    assert [shown[one.pk][-1].state for one in (source, other)] == ["none", "missed"]
+    assert together.strip[-1].state == "missed"
+    assert strips.together(Source.objects.filter(pk=source.pk)).strip[-1].state == "none"

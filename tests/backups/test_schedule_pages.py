@@ -163,6 +163,10 @@ def test_what_a_schedule_owns_is_shown_and_not_edited(browser: Client, nightly: 
     assert type(owned).objects.filter(pk=owned.pk).exists()
 
 
+def test_what_is_no_number_is_no_row_of_the_scheduler(browser: Client, db: None) -> None:
+    assert browser.get(reverse("admin:django_celery_beat_periodictask_change", args=["abc"])).status_code == 404
+
+
 @pytest.mark.parametrize("action", ["disable_tasks", "toggle_tasks", "run_tasks", "delete_selected"])
 def test_bulk_actions_pass_owned_tasks_by(browser: Client, nightly: Schedule, action: str) -> None:
     free = PeriodicTask.objects.create(

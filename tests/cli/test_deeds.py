@@ -7,6 +7,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -179,6 +180,19 @@ def test_it_shows_the_kit_once_when_no_file_is_named(terminal: Terminal, tmp_pat
         (("restore", "data", "--to", "/srv/x"), Exit.USAGE, "there is no recovery point"),
         (("restore", "data", "--at", "soon", "--to", "/tmp/x"), Exit.USAGE, "is not a time like"),
         (("restore", "data", "--at", "2026-11-22T07:41:30", "--to", "/tmp/x"), Exit.USAGE, "has no offset"),
+        (
+            ("restore", "data", "--at", "0001-01-01T00:00:00+14:00", "--to", "/tmp/x"),
+            Exit.USAGE,
+            "outside of the calendar",
+        ),
+        (("restore", "data", "--to", "/tmp/x\udcff"), Exit.USAGE, "“/tmp/x\\xff” is no UTF-8"),
+        (("source", "change", "data", "--tag", "a\udcff=b"), Exit.USAGE, "is no UTF-8"),
+        (
+            ("schedule", "add", "s", "--type", "files", "--cron", "* * * * *", "--grace", "2592001"),
+            Exit.USAGE,
+            "2592000",
+        ),
+        (("storage", "add", "bad", "--secret-file", f"key={sys.executable}"), Exit.USAGE, "holds no UTF-8 text"),
         (("storage", "add", "disk", "--option", "path=/tmp/other"), Exit.CONFLICT, "disk"),
         (("storage", "add", "bad", "--option", "path"), Exit.USAGE, "is not written as NAME=VALUE"),
         (("storage", "add", "bad", "--secret-file", "key=/nowhere"), Exit.USAGE, "/nowhere cannot be read"),
@@ -195,6 +209,28 @@ def test_it_refuses_with_a_sentence_and_a_code(
     ended, _, complaint = terminal.types(*words)
 
     assert (ended, sentence in complaint) == (code, True), complaint
+
+
+def test_odd_bytes_of_file_names_are_taken_in_patterns() -> None:
+    words = ["data", "--include", "/srv/bad\udcff*", "--exclude=*\udcfe", "--to", "/tmp/x"]
+
+    assert parser.texts("restore", words) == [
+        "data",
+        "--include",
+        r"/srv/bad\xff*",
+        r"--exclude=*\xfe",
+        "--to",
+        "/tmp/x",
+    ]
+    assert parser.texts("backup", ["find", "bad\udcff"]) == ["find", r"bad\xff"]
+
+
+def test_a_recovery_code_of_odd_bytes_is_refused(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("R6\udcff\n"))
+
+    ended, _, complaint = terminal.types("repository", "prove", "main")
+
+    assert (ended, "no UTF-8" in complaint) == (Exit.USAGE, True), complaint
 
 
 def test_it_refuses_a_wrong_recovery_code(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,21 @@ def test_it_makes_what_it_understands_and_tells_the_rest(
     assert "Recovery code" in (tmp_path / "kit").read_text()
 
 
+def test_beside_another_repository_its_sources_go_to_its_own(
+    hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc").mkdir()
+    terminal = Terminal(capsys)
+    terminal.types("storage", "add", "disk", "--option", f"path={tmp_path / 'disk'}")
+    terminal.types("repository", "create", "main", "--storage", "disk", "--kit", str(tmp_path / "main kit"))
+    terminal.types("source", "add", "etc", "--option", f"paths={tmp_path / 'etc'}")
+
+    terminal.types("import-config", str(hub), "--kit", str(tmp_path / "kit"))
+
+    where = dict(Source.objects.values_list("name", "repository__name"))
+    assert where == {"etc": "main", "data": "main 2", "config": "main 2"}
+
+
 def test_a_second_time_everything_is_there_already(
     hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

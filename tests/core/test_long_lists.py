@@ -78,6 +78,13 @@ def test_a_month_offers_its_days_and_the_way_back(browser: Client, db: None) -> 
     assert 'href="?created_at__year=2026"' in page
 
 
+@pytest.mark.parametrize("year", ["-1", "0", "9" * 30, "soon"])
+def test_a_year_that_no_calendar_has_is_a_wrong_filter(browser: Client, db: None, year: str) -> None:
+    answer = browser.get(JOBS, {"created_at__year": year})
+
+    assert answer.status_code == 302 and "e=1" in answer.headers["Location"]
+
+
 @pytest.mark.parametrize(
     ("word", "count"), [("s7", 1), ("s7 source.test", 1), ("s7 s8", 0), ("SOURCE.TEST", 9), ("'", 0)]
 )

@@ -91,6 +91,17 @@ def test_frames_and_packs_are_closed_when_they_are_full() -> None:
     assert all(info.size < 120_000 for info in infos)
 
 
+def test_a_pack_of_very_small_blobs_is_closed_before_its_directory_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fmt, "FRAME_SIZE", 50)
+    monkeypatch.setattr(fmt, "PACK_BLOBS", 20)
+    blobs = [b"%05d" % number for number in range(45)]
+
+    infos = packed(store := MemoryStore(), blobs)
+
+    assert [sum(len(frame.ids) // 32 for frame in info.frames) for info in infos] == [20, 20, 5]
+    assert [data for info in infos for _, data in contents(store, info)] == blobs
+
+
 def test_a_blob_greater_than_a_frame_has_one_of_its_own() -> None:
     store, big = MemoryStore(), bytes(fmt.FRAME_SIZE + 1)
 

@@ -41,6 +41,8 @@ def leaves_out(patterns: list[bytes], path: bytes, *, directory: bool = False) -
         (b"*", [b"x", b"\xff\xfe"], []),
         (b"caf\xe9*", [b"caf\xe9", b"x/caf\xe9.txt"], [b"cafe"]),
         (rb"\*x", [b"*x"], [b"yx"]),
+        (rb"/a/caf\xe9*", [b"a/caf\xe9", b"a/caf\xe9.txt"], [b"a/cafe", b"a/cafxe9"]),
+        (rb"back\x5cslash", [b"back\\slash"], [b"backx5cslash"]),
         (rb"\!x", [b"!x"], [b"x"]),
         (b"a**b", [b"ab", b"axb"], [b"a/b"]),
         (b"#x", [b"#x"], [b"x"]),
