@@ -249,6 +249,8 @@ def given_bytes(path: str | None) -> tuple[str, bytes]:
     variables = ("AIHUB_RECOVERY_CODE", "AIHUB_PASSPHRASE", "AIHUB_KEYFILE")
     name = "" if path else next((name for name in variables if os.environ.get(name)), "")
     path = os.environ[name] if name == "AIHUB_KEYFILE" else path
+    if not path and not name and not sys.stdin.isatty():
+        raise Stop("there is no terminal to type a secret at: set AIHUB_RECOVERY_CODE, or use --secret-file.", 2)
     if not path:
         return name, os.fsencode(os.environ[name] if name else getpass.getpass("Recovery code or passphrase: "))
     with open(path, "rb") as file:

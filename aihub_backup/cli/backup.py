@@ -14,7 +14,7 @@ from aihub_backup.cli.parser import command, verb
 if TYPE_CHECKING:
     from backups.models import Backup, Repository
 
-LISTED = ("id", "created_at", "type", "status", "size_bytes", "stored_bytes", "label")
+LISTED = ("id", "created_at", "type", "status", "sources", "verified", "size_bytes", "stored_bytes", "label")
 
 
 def main(words: Sequence[str]) -> int:
@@ -89,7 +89,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         output.result_json(found)
     else:
-        output.result(facts.table(LISTED, found))
+        output.result(facts.table(LISTED, [{**one, **facts.in_words(one)} for one in found]))
     return Exit.OK
 
 

@@ -75,6 +75,17 @@ def exit_code(facts: Sequence[Facts]) -> Exit:
     return max(codes, key=lambda code: (code != Exit.OK, code != Exit.WARNINGS, code), default=Exit.OK)
 
 
+def in_words(facts: Facts) -> dict[str, str]:
+    """Of a backup: its sources, and what checks say of it."""
+    names = sorted([*(part["source"]["name"] for part in facts["parts"]), *facts["left_out"]])
+    return {"sources": ", ".join(names), "verified": _checked(facts["verification"]) if facts["parts"] else ""}
+
+
+def _checked(verification: Facts) -> str:
+    level = f" (level {verification['level']})" if verification["level"] else ""
+    return f"{verification['state']}{level}"
+
+
 def lines_of_backup(facts: Facts) -> str:
     """For people: a line about the backup, one for each part."""
     rows = [
@@ -84,15 +95,16 @@ def lines_of_backup(facts: Facts) -> str:
             part["mode"],
             _number(part["items"]),
             *map(_size, _sizes(part)),
+            _checked(part["verification"]),
             _why(part),
         )
         for part in facts["parts"]
     ]
     head = f"{facts['id']}  {facts['type']}  {facts['status']}  {_when(facts['created_at'])}  {facts['label']}".rstrip()
-    rows += [(name, "left out", "", "", "", "", why) for name, why in sorted(facts["left_out"].items())]
+    rows += [(name, "left out", "", "", "", "", "", why) for name, why in sorted(facts["left_out"].items())]
     if not rows:
         return f"{head}\n{facts.get('missed_because', '')}".rstrip()
-    return f"{head}\n{output.table(('source', 'status', 'mode', 'items', 'size', 'stored', ''), rows)}"
+    return f"{head}\n{output.table(('source', 'status', 'mode', 'items', 'size', 'stored', 'verified', ''), rows)}"
 
 
 def lines_of_recovery(facts: Facts) -> str:

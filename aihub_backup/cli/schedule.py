@@ -14,7 +14,17 @@ from aihub_backup.cli.parser import command, pair, verb
 if TYPE_CHECKING:
     from backups.models import Schedule
 
-LISTED = ("name", "type", "cron_expression", "timezone", "cron_text", "enabled", "next_run", "newest_slot")
+LISTED = (
+    "name",
+    "type",
+    "cron_expression",
+    "timezone",
+    "cron_text",
+    "enabled",
+    "next_run",
+    "newest_slot",
+    "newest_slot_note",
+)
 
 
 def main(words: Sequence[str]) -> int:
