@@ -257,6 +257,24 @@ def _repositories() -> Iterator[Finding]:
         yield Finding("repositories", "ok", "none was taken over, none was changed from outside")
 
 
+def _schedules() -> Iterator[Finding]:
+    """A schedule whose newest moment was missed, or cannot be begun: nothing else tells before the data is too old."""
+    from backups.models import Schedule, SlotState
+
+    rows = list(Schedule.objects.filter(enabled=True).order_by("name"))
+    stuck = [(row, slot) for row in rows if (slot := row.slots.first()) and slot.state in _STUCK_SLOTS and slot.note]
+    for row, slot in stuck:
+        due = f"{slot.due_at:%Y-%m-%d %H:%M} UTC"
+        what = "was missed" if slot.state == SlotState.MISSED else "could not begin yet"
+        yield Finding(
+            "schedules", "warn", f"“{row}”, due {due}, {what}: {slot.note}", typed("schedule", "run", row.name)
+        )
+    if rows and not stuck:
+        yield Finding("schedules", "ok", f"{len(rows)} in service, none of them missed its last moment")
+
+
+_STUCK_SLOTS = ("missed", "due")
+
 _BARRED: dict[str, tuple[str, Callable[[Any], str]]] = {  # state → what happened to the repository, and the cure
     "taken_over": (
         "another console has taken over",
@@ -276,7 +294,7 @@ _BARRED: dict[str, tuple[str, Callable[[Any], str]]] = {  # state → what happe
 
 _LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "cache": _cache, "workers": _workers, "scheduler": _scheduler, "jobs": _jobs, "own database": _own,
-    "recovery kits": _kits, "repositories": _repositories,
+    "recovery kits": _kits, "repositories": _repositories, "schedules": _schedules,
 }  # fmt: skip
 
 

@@ -19,7 +19,10 @@ from django.utils import timezone
 from aihub_backup.cli import doctor, examinations, place
 from aihub_backup.cli.examinations import Finding
 from aihub_backup.cli.exits import CommandFailed, Exit
+from aihub_backup.core.audit import SYSTEM
 from aihub_backup.core.models import Job, Node
+from backups.models import ScheduleSlot
+from backups.services import schedules
 from tests.cli.console import command
 
 Usage = namedtuple("Usage", "total used free")
@@ -113,6 +116,19 @@ def test_it_looks_at_workers_and_jobs() -> None:
 
     assert workers == {"silent": "warn", "lively": "ok"}
     assert (jobs.state, jobs.text) == ("warn", "1 queued, 0 running, 0 committing")
+
+
+@pytest.mark.django_db
+def test_it_tells_of_a_schedule_that_missed_its_last_moment() -> None:
+    why = "There is no repository yet; create one before the first backup."
+    missed, fine = (schedules.create(name, "files", "0 2 * * *", by=SYSTEM) for name in ("nightly", "weekly"))
+    ScheduleSlot.objects.create(schedule=missed, due_at=timezone.now(), state="missed", note=why)
+    ScheduleSlot.objects.create(schedule=fine, due_at=timezone.now(), state="run")
+
+    (finding,) = examinations._schedules()
+
+    assert (finding.state, "“nightly”" in finding.text, why in finding.text) == ("warn", True, True)
+    assert "schedule run nightly" in finding.cure
 
 
 @pytest.mark.django_db
