@@ -264,11 +264,9 @@ def _schedules() -> Iterator[Finding]:
     rows = list(Schedule.objects.filter(enabled=True).order_by("name"))
     stuck = [(row, slot) for row in rows if (slot := row.slots.first()) and slot.state in _STUCK_SLOTS and slot.note]
     for row, slot in stuck:
-        due = f"{slot.due_at:%Y-%m-%d %H:%M} UTC"
         what = "was missed" if slot.state == SlotState.MISSED else "could not begin yet"
-        yield Finding(
-            "schedules", "warn", f"“{row}”, due {due}, {what}: {slot.note}", typed("schedule", "run", row.name)
-        )
+        text = f"“{row}”, due {slot.due_at:%Y-%m-%d %H:%M} UTC, {what}: {slot.note}"
+        yield Finding("schedules", "warn", text, typed("schedule", "run", row.name))
     if rows and not stuck:
         yield Finding("schedules", "ok", f"{len(rows)} in service, none of them missed its last moment")
 
