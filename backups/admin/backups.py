@@ -109,7 +109,7 @@ class BackupAdmin(LookingAdmin):
     list_select_related = ("environment",)
     search_fields = ("label", "=id", "source", "requested_by_name")  # as `get_search_results` reads them
     date_hierarchy = "created_at"
-    hidden = ("requested_by_kind", "requested_by_id")
+    hidden = ("requested_by_kind", "requested_by_id", "left_out")  # the last stands above the parts, in words
     actions = ("verify_ticked",)
     empty_words = gettext_lazy("Nothing was backed up yet. Open a source and press “Back up now”, or make a schedule.")
     deeds: ClassVar[tuple[Deed, ...]] = (

@@ -190,7 +190,8 @@ class RepositoryAdmin(UsageColumns, compacting.CompactingAdmin, KeysAdmin):
     """Keyrings with what was sealed under them; nothing here is edited by hand."""
 
     heading = gettext_lazy("Make a repository")
-    hidden = ("anchors", "era")  # what the log is compared with: it tells people nothing
+    # What the log and the fill are compared with: it tells people nothing.
+    hidden = ("anchors", "era", "measured_bytes", "measured_added")
 
     list_display = ("standing", "name", "storage", "kit", "points", "size", "stored", "codec", "created_at")
     list_display_links = ("name",)

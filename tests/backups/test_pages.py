@@ -340,6 +340,19 @@ def test_a_source_shows_its_kind_in_words_and_no_cross_for_a_plain_no(browser: C
     assert "Files and directories" in listed and "<title> Sources |" in " ".join(listed.split())
 
 
+def test_pages_show_no_bookkeeping_and_say_what_was_left_out(browser: Client, backup: Backup) -> None:
+    why = "There are several repositories, and the source names none: say where its backups go (main, second)."
+    Backup.objects.filter(pk=backup.pk).update(left_out={"lost": why})
+    pages = [("backup", backup.pk), ("repository", Repository.objects.get().pk)]
+
+    of_backup, of_repository = (
+        browser.get(reverse(f"admin:backups_{model}_change", args=[key])).text for model, key in pages
+    )
+
+    assert "Measured" not in of_repository and "left_out" not in of_backup
+    assert of_backup.count(why) == 1
+
+
 def test_a_repository_shows_no_marks_of_its_log(browser: Client, backup: Backup) -> None:
     page = browser.get(page_of(Repository.objects.get())).text
 
