@@ -263,3 +263,19 @@ def test_variables_that_make_no_sense_keep_it_from_starting(tmp_path: Path) -> N
 
     assert again.returncode == Exit.USAGE
     assert list((tmp_path / "home").iterdir()) == []  # a volume that was mounted there stays, without our keys
+
+
+def test_a_database_that_is_made_in_an_open_directory_is_ours_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    home.chmod(0o755)
+    environment = {**os.environ, "AIHUB_HOME": str(home), "AIHUB_ENV_FILE": os.devnull}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)  # that of the tests has a home of its own
+
+    done = subprocess.run(
+        [sys.executable, "-m", "aihub_backup.cli.prepare", "--no-account"],
+        cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert (home / "console.sqlite3").stat().st_mode & 0o077 == 0
