@@ -87,9 +87,9 @@ def counts(server: PostgreSQLServer, database: str) -> list[int]:
     return [server.rows(f"SELECT count(*) FROM {table}", database)[0][0] for table in TABLES]
 
 
-def nothing_is_left(server: PostgreSQLServer, home: Path) -> bool:
-    """No working database, no files."""
-    return not {one for one in known(server) if one.startswith("aihub_")} and not list((home / "work").iterdir())
+def left(server: PostgreSQLServer, home: Path) -> list[str]:
+    """Working databases, and files."""
+    return [*(one for one in known(server) if one.startswith("aihub_")), *os.listdir(home / "work")]
 
 
 def test_it_comes_back_beside_the_one_in_use(
@@ -107,7 +107,7 @@ def test_it_comes_back_beside_the_one_in_use(
     told = [finding["check"] for finding in recovery.findings]
     assert told == ["read back", "dump", "contents", "tables", "sequences", "large objects", "database"]
     assert all(finding["passed"] for finding in recovery.findings)
-    assert nothing_is_left(server, home)
+    assert left(server, home) == []
 
 
 def test_a_killed_runner_takes_its_dump_along_and_the_next_attempt_succeeds(
@@ -174,7 +174,7 @@ def test_it_refuses_a_name_that_is_taken(
     assert recovery.state == RecoveryState.FAILED
     assert f"There is a database “{live}” already" in recovery.error_message
     assert counts(server, live) == before
-    assert nothing_is_left(server, home)
+    assert left(server, home) == []
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_it_is_cancelled_and_leaves_nothing(
 
     assert found.state == RecoveryState.CANCELLED
     assert name not in known(server)
-    assert nothing_is_left(server, home)
+    assert left(server, home) == []
 
 
 def test_a_step_that_nobody_wrote_down_is_found_again(
@@ -253,7 +253,7 @@ def test_a_step_that_nobody_wrote_down_is_found_again(
 
     assert found.state == RecoveryState.COMPLETED, found.error
     assert name in known(server)
-    assert nothing_is_left(server, home)
+    assert left(server, home) == []
 
 
 def test_killed_runners_leave_nothing_and_the_next_attempt_succeeds(
@@ -278,7 +278,7 @@ def test_killed_runners_leave_nothing_and_the_next_attempt_succeeds(
 
         assert found.state == RecoveryState.COMPLETED, found.error
         assert counts(server, name) == before
-        assert nothing_is_left(server, home)
+        assert left(server, home) == []
     assert hit, "every kill came too late to prove anything"
     for name in names:
         server.drop(name)
@@ -304,4 +304,4 @@ def test_a_killed_worker_leaves_a_working_database_that_the_next_attempt_drops(
 
     assert found.state == RecoveryState.COMPLETED, found.error
     assert counts(server, name) == counts(server, live)
-    assert nothing_is_left(server, home)
+    assert left(server, home) == []

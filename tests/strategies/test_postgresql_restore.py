@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -351,6 +352,38 @@ def test_a_restore_that_is_cancelled_leaves_no_database(
         brought_back(strategy, name, back, tick=tick)
 
     assert databases(server) == before
+
+
+def test_a_database_that_the_server_still_makes_for_a_killed_builder_goes_too(
+    server: PostgreSQLServer, strategy: PostgreSQL, back: Kept, name: str
+) -> None:
+    working, making = f"aihub_{name}", f"SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%{name}%'"
+    builder = multiprocessing.get_context("fork").Process(
+        target=strategy.build, args=(working, str(back.directory), back.facts), kwargs={"make_roles": False}
+    )
+    sweeper = threading.Thread(target=strategy.discard, args=(working,))
+    with server.connect(autocommit=False) as jam:
+        jam.execute("COMMENT ON DATABASE template0 IS 'nobody copies it now'")
+        builder.start()
+        assert becomes(lambda: bool(server.rows(f"{making} AND wait_event_type = 'Lock'")))
+        builder.kill()
+        builder.join()
+
+        sweeper.start()
+        sweeper.join(0.3)
+        jam.rollback()
+        sweeper.join()
+
+    assert becomes(lambda: not server.rows(making))
+    assert working not in databases(server)
+
+
+def becomes(true: Callable[[], bool]) -> bool:
+    """Within half a minute."""
+    deadline = time.monotonic() + 30
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
 
 
 def test_a_name_that_was_taken_meanwhile_stays_with_its_owner(

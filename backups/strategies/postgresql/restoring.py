@@ -19,6 +19,7 @@ from backups.strategies.postgresql.options import PostgreSQLOptions, Table, name
 
 TOLD = 5  # differences in one sentence
 _FORBIDDEN = ("permission denied", "must be owner", "must be member", "must be able to SET ROLE", "must be superuser")
+_LOCK_TIMEOUT = "60s"
 _MAINTENANCE = ("postgres", "template1")  # where one may sign in to make other databases
 
 
@@ -60,7 +61,7 @@ def build(options: PostgreSQLOptions, desk: Desk, plan: Plan, tick: Callable[[],
 def rename(options: PostgreSQLOptions, desk: Desk, build_as: str, name: str) -> None:
     """Give it its name. TargetError when that is taken by now."""
     words = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-    with _maintenance(options, desk) as server, _as_target(options):
+    with _maintenance(options, desk) as server, _as_target(options), _alone(server, build_as):
         try:
             server.execute(words.format(sql.Identifier(build_as), sql.Identifier(name)))
         except psycopg.errors.DuplicateDatabase:
@@ -69,15 +70,17 @@ def rename(options: PostgreSQLOptions, desk: Desk, build_as: str, name: str) -> 
 
 def discard(options: PostgreSQLOptions, desk: Desk, build_as: str) -> None:
     """Drop what stands under the working name."""
-    with _maintenance(options, desk) as server, _as_target(options):
+    with _maintenance(options, desk) as server, _as_target(options), _alone(server, build_as):
         _drop(server, build_as)
 
 
 def name_of(options: PostgreSQLOptions, desk: Desk, oid: str) -> str:
     """What the database with this oid is called now; "" when there is none."""
     with _maintenance(options, desk) as server, _as_target(options):
-        row = server.execute("SELECT datname FROM pg_catalog.pg_database WHERE oid = %s::oid", (oid,)).fetchone()
-    return str(row[0]) if row else ""
+        if not (name := _name_now(server, oid)):
+            return ""
+        with _alone(server, name):  # whoever was told to rename it has done so by now
+            return _name_now(server, oid)
 
 
 class _Preview:
@@ -152,11 +155,12 @@ class _Restore(_Preview):
             self._notes.append(f"Roles that were made and may not sign in: {', '.join(self._made)}.")
 
     def _create(self) -> None:
-        _drop(self._server, self._plan.build_as)  # of an attempt before
         words = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(self._plan.build_as))]
         for keyword, value in _locale(self._plan.facts["settings_of"], self._server.info.server_version):
             words.append(sql.SQL(keyword + " {}").format(sql.Literal(value)))
-        self._server.execute(sql.SQL(" ").join(words))
+        with _alone(self._server, self._plan.build_as):
+            _drop(self._server, self._plan.build_as)  # of an attempt before
+            self._server.execute(sql.SQL(" ").join(words))
         chosen = self._plan.facts.get("chosen", {})
         with self._inside() as inside:
             if chosen.get("tables"):  # the dump of a table does not make its schema
@@ -332,9 +336,32 @@ def _as_target(options: PostgreSQLOptions) -> Iterator[None]:
         raise _as_target_error(error) from None
 
 
+@contextmanager
+def _alone(server: Connection, build_as: str) -> Iterator[None]:
+    """Nobody else makes, renames or drops under this working name meanwhile.
+
+    A server goes on with what it was told when whoever told it has been killed: a database could appear after its
+    sweeper found nothing to drop. The lock belongs to the session, so the server's last deed for a killed one ends it.
+    """
+    words = "SELECT {}(pg_catalog.hashtextextended(%s, 0))"
+    with server.transaction():
+        server.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+        server.execute(sql.SQL(words).format(sql.SQL("pg_advisory_lock")), (f"aihub-backup {build_as}",))
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error):  # it goes with the connection anyway
+            server.execute(sql.SQL(words).format(sql.SQL("pg_advisory_unlock")), (f"aihub-backup {build_as}",))
+
+
 def _drop(server: Connection, name: str) -> None:
     words = "DROP DATABASE IF EXISTS {}" + (" WITH (FORCE)" if server.info.server_version >= 130000 else "")
     server.execute(sql.SQL(words).format(sql.Identifier(name)))
+
+
+def _name_now(server: Connection, oid: str) -> str:
+    row = server.execute("SELECT datname FROM pg_catalog.pg_database WHERE oid = %s::oid", (oid,)).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _oldest(facts: Mapping[str, Any]) -> int:
