@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from backups import engine
 from backups.engine import arguments, copyverb, errors, given, keyverbs, rekey
@@ -58,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, options.json)
     except KeyboardInterrupt:
         return 130
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: all is done, and the interpreter would take apart every object of the run first. What could not be
+    printed is a failure."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or EXIT_FAILED
+    os._exit(code)
 
 
 def _failed(error: errors.EngineError, as_json: bool) -> int:
@@ -420,4 +431,4 @@ VERBS: Mapping[str, arguments.Verb] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

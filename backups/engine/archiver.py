@@ -33,6 +33,7 @@ from backups.engine.table import FEW
 from backups.engine.workers import few_collections, return_memory
 
 BATCH_BYTES, BATCH_FILES, BATCH_PATHS = 4 << 20, 512, 128 << 10  # of a batch of small files; the last in path bytes
+POLLED = 0.002  # seconds between two looks at what workers have answered: they wait for their next tasks
 BLOCK_MIN = 4096  # of declared blocks, bytes
 
 
@@ -124,7 +125,7 @@ class _Run:
         self.stats = Stats()
         self.index = RunIndex(repository, max(options.workers, 1) + 1)  # the tree has a packer of its own
         self._repository, self._options = repository, options
-        self._report, self._progress, self._told = report, progress, 0.0
+        self._report, self._progress, self._told, self._polled = report, progress, 0.0, 0.0
         self._disk = DiskTree(b"/", report=self._item)
         self._saver = TreeSaver(repository, self.index.add)
         self._writer = tree.TreeWriter(self._saver.save)
@@ -181,14 +182,14 @@ class _Run:
 
     def close(self) -> None:
         self._dispatcher.close()
+        self.index.close()
         self._disk.close()
 
     def _reuse(self, stretch: Stretch) -> None:
         rows = stretch.page.rows[stretch.start : stretch.stop]
         self.stats.keep([row[tree.KIND] for row in rows], sum(row[tree.SIZE] for row in rows))
         if not (stretch.whole and self._writer.take(stretch.page)):
-            for entry in stretch.entries():
-                self._writer.add(entry)
+            self._writer.copy(stretch.page, stretch.start, stretch.stop)
 
     def _emit(self, slot: Slot) -> None:
         entry, before, stats = slot.entry, slot.before, self.stats
@@ -406,6 +407,9 @@ class _Run:
 
     def _tick(self, path: bytes) -> None:
         now = time.monotonic()
+        if now - self._polled >= POLLED:
+            self._polled = now
+            self._dispatcher.poll()
         if now - self._told >= 1:
             self._told = now
             self.stats.current = printable(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from backups.engine.content import ContentBuilder, unpack_units
@@ -11,6 +11,7 @@ from backups.engine.entry import Entry, Notes
 from backups.engine.tree import Leaf
 
 WINDOW = 16384  # entries that may wait for one that is still being read
+ROWS = 4  # of a stretch take the room of an entry: they stay as the parent's page has them
 LONGEST = 4096  # rows of one stretch; far below the window, which nothing but a stretch that grows may fill
 
 
@@ -54,9 +55,6 @@ class Stretch:
     def whole(self) -> bool:
         return not self.start and self.stop == len(self.page.rows)
 
-    def entries(self) -> Iterator[Entry]:
-        return map(self.page.entry, range(self.start, self.stop))
-
 
 class Assembly:
     """A queue that lets slots out at the front only, to emit().
@@ -71,12 +69,12 @@ class Assembly:
         self._emit, self._again, self._reuse = emit, again, reuse
         self._queue: deque[Slot | Stretch] = deque()
         self._stretch: Stretch | None = None  # the last of the queue, while it may grow
-        self._waiting = 0  # entries
+        self._waiting = 0  # entries, in ROWS-ths
 
     def push(self, slot: Slot) -> None:
         self.close_stretch()
         self._queue.append(slot)
-        self._waiting += 1
+        self._waiting += ROWS
         self.advance()
 
     def push_row(self, page: Leaf, at: int) -> None:
@@ -99,7 +97,7 @@ class Assembly:
 
     @property
     def full(self) -> bool:
-        return self._waiting >= WINDOW
+        return self._waiting >= WINDOW * ROWS
 
     def advance(self) -> None:
         queue = self._queue
@@ -113,7 +111,7 @@ class Assembly:
                 self._again(first.alone())
             else:
                 queue.popleft()
-                self._waiting -= 1
+                self._waiting -= ROWS
                 self._leave(first)
 
     def _leave(self, slot: Slot) -> None:

@@ -19,6 +19,7 @@ from backups.engine.workers import Emit, ForkedPool, InlinePool, Make, Ring, Tas
 
 HELD = 2  # tasks that wait before processes are started; fewer are done inline
 RING_SLOTS, RING_SLOT = 4, 4 << 20  # buffers for streams: number and bytes
+ROOM = 2 << 20  # bytes of tasks that wait for a worker while the scan and the comparison go on
 
 Then = Callable[[Any], None]
 
@@ -101,6 +102,11 @@ class Dispatcher:
     def wait(self) -> None:
         self.start().wait()
 
+    def poll(self) -> None:
+        """Take what has been answered so far, and let those who answered have their next tasks."""
+        if self.pool is not None:
+            self.pool.poll()
+
     def finish(self) -> None:
         """All tasks answered, all packs durable and in the run's index."""
         if self._held or self.pool:
@@ -119,7 +125,7 @@ class Dispatcher:
         self._saver.settle()  # no thread of ours may hold a lock while we fork
         self._repository.sync_index()
         self._claims = Claims()
-        return ForkedPool(self._maker(self._claims, forked=True), self._emitted, self._options.workers)
+        return ForkedPool(self._maker(self._claims, forked=True), self._emitted, self._options.workers, room=ROOM)
 
     def _maker(self, claims: Claims, *, forked: bool) -> Make:
         return lambda emit: CaptureWorker(self._repository, self._options, claims, self.ring, emit, forked=forked)

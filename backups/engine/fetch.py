@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from backups.engine import format as fmt
@@ -24,6 +25,8 @@ GAP = 256 << 10  # frames this close together are fetched with one request, byte
 FETCH = 8 << 20  # of one request at most
 TOLD = 0.5  # seconds between two messages about what was written
 OPEN_FILES = 64  # large files that a task has open at once
+
+Stored = memoryview | EngineError  # what lies at some place of a pack, or why it cannot be read
 
 
 class RestoreWorker:
@@ -45,6 +48,7 @@ class RestoreWorker:
             writer.report = lambda item: emit("item", list(item))
         self._repository, self._writer, self._emit = repository, writer, emit
         self._written, self._told = 0, time.monotonic()
+        self._reader = ThreadPoolExecutor(1, "reader")  # its thread begins with the first run that it reads
 
     def do(self, task: Task) -> dict[str, Any]:
         result: dict[str, Any] = {"files": 0, "failed": []}
@@ -63,6 +67,7 @@ class RestoreWorker:
 
     def close(self) -> None:
         """The writer is its maker's."""
+        self._reader.shutdown()
 
     def _count(self, written: int) -> None:
         self._written += written
@@ -84,8 +89,8 @@ class RestoreWorker:
             places.append(place)
         opened = _OpenFiles(self._writer, files)
         try:
-            for run in _runs(places):
-                for place, raw in self._fetch(run):
+            for run, stored in self._ahead(_runs(places)):
+                for place, raw in self._opened(run, stored):
                     self._pieces(place, raw, wanted[place.frame], opened, result)
         finally:
             opened.close()
@@ -128,24 +133,40 @@ class RestoreWorker:
         self._repository.prove_blob(blob_id, data, place)
         return data
 
+    def _ahead(self, runs: Iterator[list[Location]]) -> Iterator[tuple[list[Location], Stored]]:
+        """Each run with its bytes; those of the next one are fetched while the caller works on them."""
+        waiting: tuple[list[Location], Future[Stored]] | None = None
+        for run in runs:
+            coming = run, self._reader.submit(self._read, run)
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = coming
+        if waiting:
+            yield waiting[0], waiting[1].result()
+
+    def _read(self, run: list[Location]) -> Stored:
+        first, last = run[0].section, run[-1].section
+        length = last.offset + last.stored - first.offset
+        try:
+            return memoryview(self._repository.store.get(fmt.pack_name(run[0].pack), first.offset, length))
+        except EngineError as error:
+            return error
+
     def _fetch(self, run: list[Location]) -> Iterator[tuple[Location, bytes | EngineError]]:
         """The raw frames of one run; a frame that is damaged or missing comes as its error."""
-        first, last = run[0].section, run[-1].section
-        name = fmt.pack_name(run[0].pack)
-        try:
-            stored = memoryview(
-                self._repository.store.get(name, first.offset, last.offset + last.stored - first.offset)
-            )
-        except EngineError as error:
-            _refuse_temporary(error)
+        return self._opened(run, self._read(run))
+
+    def _opened(self, run: list[Location], stored: Stored) -> Iterator[tuple[Location, bytes | EngineError]]:
+        if isinstance(stored, EngineError):
+            _refuse_temporary(stored)
             if len(run) > 1:  # perhaps only a part of the range is gone
                 for location in run:
                     yield from self._fetch([location])
             else:
-                yield run[0], error
+                yield run[0], stored
             return
         for location in run:
-            at = location.section.offset - first.offset
+            at = location.section.offset - run[0].section.offset
             yield location, self._open(location, stored[at : at + location.section.stored])
 
     def _open(self, location: Location, stored: memoryview) -> bytes | EngineError:

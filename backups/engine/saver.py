@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Thread
 
 from backups.engine import format as fmt
 from backups.engine.capture import Known
@@ -11,6 +12,7 @@ from backups.engine.format import ObjectType
 from backups.engine.index import seal_index
 from backups.engine.pack import PackInfo, PackWriter
 from backups.engine.repository import Repository
+from backups.engine.table import FEW, load_numpy
 
 BLOBS_PER_INDEX = 1 << 17  # bounds the memory of sorting and sealing them, about 30 MB
 
@@ -33,11 +35,14 @@ class RunIndex:
         self.tree_packs: list[bytes] = []
         self.stored = 0  # bytes of all packs
         self.blobs = 0  # of all packs, those stored twice too
+        self._numpy: Thread | None = None
 
     def add(self, pack: PackInfo) -> None:
         """A pack that is durable."""
         self._pending.append(pack)
         blobs = sum(len(frame.lengths) // 4 for frame in pack.frames)
+        if self.blobs <= FEW < self.blobs + blobs:
+            self._numpy = load_numpy()  # needed at the very end, when nobody else has anything to do
         self._blobs += blobs
         self.blobs += blobs
         self.stored += pack.size
@@ -55,6 +60,11 @@ class RunIndex:
         self.names.append(name)
         self.stored += len(data)
         self._pending, self._blobs = [], 0
+
+    def close(self) -> None:
+        """No thread of ours is left when this returns."""
+        if self._numpy:
+            self._numpy.join()
 
 
 class TreeSaver:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Sequence
+from importlib import import_module
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,6 +102,14 @@ class Plain(NamedTuple):
     frames: bytes
     columns: tuple[bytes, bytes, bytes, bytes]  # of Rows
     blobs: int
+
+
+def load_numpy() -> threading.Thread:
+    """Have it loaded, a tenth of a second, beside whatever else is done now. Who forks joins it first: a child would
+    find its modules locked for ever."""
+    thread = threading.Thread(target=import_module, args=("numpy",), name="numpy", daemon=True)
+    thread.start()
+    return thread
 
 
 def plain_table_of(packs: Sequence[PackInfo]) -> Plain:

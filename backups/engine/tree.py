@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,6 +84,18 @@ class TreeWriter:
         self._put_page(leaf.raw, leaf.paths[0], len(leaf.rows), sum(row[SIZE] for row in leaf.rows))
         return True
 
+    def copy(self, leaf: Leaf, start: int, stop: int) -> None:
+        """The same as adding those entries of another tree's page, without making them."""
+        if self._last is not None and sort_key(leaf.paths[start]) <= self._last:
+            raise EngineError(
+                f"Row {leaf.paths[start]!r} is out of order; a tree is written in depth-first byte order."
+            )
+        for at in range(start, stop):
+            self._page.copy(leaf, at)
+            if self._page.is_full(leaf.paths[at]):
+                self._close_page()
+        self._last = sort_key(leaf.paths[stop - 1])
+
     def finish(self) -> Tree:
         if self._page.rows or not self._levels:
             self._close_page()
@@ -153,10 +165,33 @@ class _Page:
             [number, name, int(e.kind), e.mode, e.uid, e.gid, e.mtime_ns, e.ctime_ns, e.device, e.inode, e.nlink,
              e.size, int(e.notes), content, _extra(e)]
         )  # fmt: skip
-        self.size += e.size if e.kind is Kind.FILE else 0
-        self._bytes += len(e.path) + packed + len(e.target) + 80
-        if e.xattrs:
-            self._bytes += sum(len(n) + len(v) for n, v in e.xattrs)
+        self._grow(e.path, e.size if e.kind is Kind.FILE else 0, packed, e.target, e.xattrs)
+
+    def copy(self, leaf: Leaf, at: int) -> None:
+        """A row as it stands on another page, but for the numbers of its directory and the names of its owners."""
+        path, row = leaf.paths[at], leaf.rows[at]
+        if not self.rows:
+            self.first = path
+        directory = leaf.directories[row[DIRECTORY]]
+        number = self._directories.setdefault(directory, len(self._directories))
+        if user := leaf.user(row):
+            self._users[row[UID]] = user
+        if group := leaf.group(row):
+            self._groups[row[GID]] = group
+        self.rows.append([number, *row[NAME:]])
+        content, more = row[CONTENT], row[MORE] or _NONE
+        packed = 32 * len(content) if isinstance(content, list) else len(content or b"")
+        size = row[SIZE] if row[KIND] == Kind.FILE else 0
+        self._grow(path, size, packed, more.get("target", b""), more.get("xattrs"))
+
+    def _grow(
+        self, path: bytes, size: int, packed: int, target: bytes, xattrs: Iterable[Sequence[bytes]] | None
+    ) -> None:
+        """packed: bytes of what tells the content."""
+        self.size += size
+        self._bytes += len(path) + packed + len(target) + 80
+        if xattrs:
+            self._bytes += sum(len(name) + len(value) for name, value in xattrs)
 
     def is_full(self, path: bytes) -> bool:
         count = len(self.rows)
@@ -208,14 +243,14 @@ class Leaf:
     last  it ends its tree
     """
 
-    __slots__ = ("_groups", "_users", "last", "paths", "raw", "rows")
+    __slots__ = ("_groups", "_users", "directories", "last", "paths", "raw", "rows")
 
     def __init__(self, raw: bytes) -> None:
         level, *columns = msgpack.unpackb(raw, strict_map_key=False, unicode_errors=NAMES)
         if level != 0:
             raise EngineError("A page of references stands where a leaf page should be.")
-        directories, self._users, self._groups, self.rows = columns
-        prefixes = [directory + b"/" if directory else b"" for directory in directories]
+        self.directories, self._users, self._groups, self.rows = columns
+        prefixes = [directory + b"/" if directory else b"" for directory in self.directories]
         self.paths: list[bytes] = [prefixes[row[DIRECTORY]] + row[NAME] for row in self.rows]
         self.raw, self.last = raw, False
 

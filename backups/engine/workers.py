@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Protocol
@@ -56,6 +57,8 @@ class Pool(Protocol):
 
     def wait(self) -> None: ...
 
+    def poll(self) -> None: ...
+
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
@@ -71,7 +74,7 @@ class InlinePool:
         then(self._worker.do(task))
 
     def has_room(self) -> bool:
-        """Whether submit() would not wait."""
+        """Whether the next task would be done at once."""
         return True
 
     def poll(self) -> None:
@@ -88,28 +91,43 @@ class InlinePool:
 
 
 class ForkedPool:
-    """Worker processes. make(emit) runs in each child; emitted values arrive at emit in the parent's thread."""
+    """Worker processes. make(emit) runs in each child; emitted values arrive at emit in the parent's thread.
 
-    def __init__(self, make: Make, emit: Emit, count: int) -> None:
+    room  bytes of packed tasks that may wait here while all workers have enough in hand: whoever submits goes on with
+          its own work meanwhile
+    """
+
+    def __init__(self, make: Make, emit: Emit, count: int, *, room: int = 0) -> None:
         self._emit = emit
+        self._room, self._waiting = room, 0  # bytes
+        self._tasks: deque[tuple[bytes, Callable[[Any], None]]] = deque()
         self._inbox: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
         self._children = [_Child(make, number) for number in range(count)]
         for child in self._children:  # threads only after the last fork
             child.listen(self._inbox)
 
     def submit(self, task: Task, then: Callable[[Any], None]) -> None:
-        """Give a task to the least busy worker; waits while all have enough in hand."""
-        while True:
-            child = min(self._children, key=lambda c: len(c.waiting))
-            if len(child.waiting) < IN_HAND:
-                break
+        """Give a task to the least busy worker; waits while all have enough in hand and enough tasks wait."""
+        packed = msgpack.packb(task)
+        self._tasks.append((packed, then))
+        self._waiting += len(packed)
+        self._hand_out()
+        while self._waiting > self._room:
             self._receive()
-        child.send(task, then)
         self.poll()
 
+    def _hand_out(self) -> None:
+        while self._tasks:
+            child = min(self._children, key=lambda c: len(c.waiting))
+            if len(child.waiting) >= IN_HAND:
+                break
+            packed, then = self._tasks.popleft()
+            self._waiting -= len(packed)
+            child.send(packed, then)
+
     def has_room(self) -> bool:
-        """Whether submit() would not wait for a worker."""
-        return any(len(child.waiting) < IN_HAND for child in self._children)
+        """Whether a worker would get the next task at once."""
+        return not self._tasks and any(len(child.waiting) < IN_HAND for child in self._children)
 
     def poll(self) -> None:
         """Take what the workers have answered so far, without waiting."""
@@ -123,21 +141,21 @@ class ForkedPool:
 
     def drain(self) -> None:
         """Wait until every task has been answered."""
-        while any(child.waiting for child in self._children):
+        while self._tasks or any(child.waiting for child in self._children):
             self._receive()
 
     def flush(self) -> None:
         """Let every worker finish what it holds back (open packs) and wait for it."""
         self.drain()
         for child in self._children:
-            child.send(["finish"], _ignore)
+            child.send(msgpack.packb(["finish"]), _ignore)
         self.drain()
 
     def each(self, task: Task) -> None:
         """The same task for every worker, and wait for it."""
         self.drain()
         for child in self._children:
-            child.send(task, _ignore)
+            child.send(msgpack.packb(task), _ignore)
         self.drain()
 
     def close(self) -> None:
@@ -152,7 +170,9 @@ class ForkedPool:
         number, topic, value = self._inbox.get()
         child = self._children[number]
         if topic == "done":
-            child.waiting.pop(0)(value)
+            then = child.waiting.pop(0)
+            self._hand_out()  # first: a worker waits
+            then(value)
         elif topic == "failed":
             raise _revive(value)
         elif topic == "died":
@@ -184,10 +204,10 @@ class _Child:
         self._listener = threading.Thread(target=_listen, args=(self.number, self._pipe, inbox), daemon=True)
         self._listener.start()
 
-    def send(self, task: Task, then: Callable[[Any], None]) -> None:
+    def send(self, packed: bytes, then: Callable[[Any], None]) -> None:
         self.waiting.append(then)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the listener tells of the death
-            self._pipe.send_bytes(msgpack.packb(task))
+            self._pipe.send_bytes(packed)
 
     def reap(self) -> str:
         self._reaped = True

@@ -51,15 +51,20 @@ def leaves(repository: Repository, root: bytes) -> list[Leaf]:
 
 @pytest.fixture
 def added(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The paths of the entries that were written one by one."""
+    """The paths of the entries that were written one by one, and of the rows that were copied."""
     paths: list[bytes] = []
-    add = TreeWriter.add
+    add, copy = TreeWriter.add, TreeWriter.copy
 
     def noted(self: TreeWriter, entry: Entry) -> None:
         paths.append(entry.path)
         add(self, entry)
 
+    def copied(self: TreeWriter, leaf: Leaf, start: int, stop: int) -> None:
+        paths.extend(leaf.paths[start:stop])
+        copy(self, leaf, start, stop)
+
     monkeypatch.setattr(TreeWriter, "add", noted)
+    monkeypatch.setattr(TreeWriter, "copy", copied)
     return paths
 
 
@@ -201,6 +206,50 @@ def test_a_page_out_of_order_is_an_error() -> None:
         writer.take(first)
 
 
+def test_rows_of_other_pages_are_written_as_their_entries_are(chance: random.Random) -> None:
+    first, second = TreeWriter(fmt.sha256), TreeWriter(fmt.sha256)
+    found = [odd(number, chance) for number in range(3000)]
+    leaf = Leaf(tree.encode_entries(found))
+
+    for entry in found:
+        first.add(entry)
+    for start in range(0, 3000, 700):
+        second.copy(leaf, start, min(start + 700, 3000))
+
+    assert second.finish() == first.finish()
+
+
+@pytest.fixture(params=range(5))
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    return random.Random(request.param)
+
+
+def odd(number: int, chance: random.Random) -> Entry:
+    """Any of all that an entry can be, its path in order."""
+    path = b"%03d/%05d" % (number // 40, number)
+    kind = chance.choice([Kind.FILE, Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.FIFO, Kind.CHARACTER])
+    return Entry(
+        path, kind, uid=number % 3, user=("", "olivia", "root")[number % 3], gid=number % 5, group="x" * (number % 5),
+        mode=chance.choice([0o600, 0o755]), size=chance.randrange(1 << 40) if kind is Kind.FILE else 0,
+        mtime_ns=chance.randrange(1 << 60), inode=number, nlink=chance.choice([1, 2]),
+        target=b"to" * chance.randrange(900) if kind is Kind.SYMLINK else b"",
+        rdev=chance.choice([0, 1280]), flags=chance.choice([0, 16]), block=chance.choice([0, 4096]),
+        xattrs=chance.choice([(), ((b"user.x", bytes(chance.randrange(500))),)]),
+        content=chance.choice([None, b"", b"c" * 64, (b"p" * 32, b"q" * 32)]) if kind is Kind.FILE else None,
+        sha256=chance.choice([b"", b"s" * 32]),
+    )  # fmt: skip
+
+
+def test_rows_out_of_order_are_an_error() -> None:
+    pages, done = pages_of(500)
+    first, second, *_ = taken(pages, done)
+    writer = TreeWriter(fmt.sha256)
+    writer.copy(second, 0, 1)
+
+    with pytest.raises(EngineError, match="out of order"):
+        writer.copy(first, 0, 1)
+
+
 # ------------------------------------------------------------------------ the queue
 
 
@@ -249,10 +298,10 @@ def test_a_stretch_leaves_in_its_turn() -> None:
 
 
 def test_rows_that_wait_fill_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "WINDOW", 5)
+    monkeypatch.setattr(assembly, "WINDOW", 3)
     queue, leaf, slow = Queue(), page(), Slot(Entry(b"slow", Kind.FILE), None)
     queue.push(slow)
-    for at in range(4):
+    for at in range(2 * assembly.ROWS):
         assert not queue.full
         queue.push_row(leaf, at)
     assert queue.full

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -41,6 +42,9 @@ class Scripted:
     def hold(self, number: int) -> int:
         self._held.append(number)
         return number
+
+    def heard(self, number: int, _: bytes) -> None:
+        self._emit("heard", number)
 
     def pid(self) -> int:
         time.sleep(0.05)  # so that the next task finds this worker busy
@@ -87,8 +91,10 @@ def start() -> Iterator[Start]:
     """Makes pools, and proves that none of them leaves a process behind."""
     before, pools = children(), []
 
-    def started(make: Callable[[Emit], Worker] = Scripted, emit: Emit | None = None, count: int = 2) -> ForkedPool:
-        pools.append(ForkedPool(make, Emitted() if emit is None else emit, count))
+    def started(
+        make: Callable[[Emit], Worker] = Scripted, emit: Emit | None = None, count: int = 2, room: int = 0
+    ) -> ForkedPool:
+        pools.append(ForkedPool(make, Emitted() if emit is None else emit, count, room=room))
         return pools[-1]
 
     yield started
@@ -139,6 +145,58 @@ def test_whoever_asks_for_room_never_waits(start: Start) -> None:
     assert answers == [2 * number for number in range(20)]
     assert asked > 0
     assert InlinePool(Scripted, Emitted()).has_room()
+
+
+def test_tasks_wait_where_there_is_room_for_them(start: Start) -> None:
+    answers: list[int] = []
+    pool = start(count=1, room=1 << 16)
+    pool.submit(["sleep", 0.3], lambda _: None)
+
+    begun = time.monotonic()
+    for number in range(100):
+        pool.submit(["double", number], answers.append)
+    submitted = time.monotonic() - begun
+    assert (answers, pool.has_room()) == ([], False)
+    pool.drain()
+
+    assert answers == [2 * number for number in range(100)]
+    assert submitted < 0.3
+
+
+def test_no_more_tasks_wait_than_there_is_room_for(start: Start) -> None:
+    emitted = Emitted()
+    pool = start(emit=emitted, count=1, room=1000)
+
+    for number in range(20):
+        pool.submit(["heard", number, b"x" * 400], lambda _: None)
+        assert number - len(emitted) <= 5  # two waiting here, two in hand, one that it is telling of
+
+    pool.drain()
+    assert emitted == [("heard", number) for number in range(20)]
+
+
+def test_tasks_that_wait_are_handed_out_while_nobody_submits(start: Start) -> None:
+    answers: list[int] = []
+    pool = start(count=2, room=1 << 16)
+    for number in range(50):
+        pool.submit(["double", number], answers.append)
+
+    deadline = time.monotonic() + 30
+    while len(answers) < 50 and time.monotonic() < deadline:
+        pool.poll()
+
+    assert sorted(answers) == [2 * number for number in range(50)]
+
+
+def test_a_death_is_told_also_while_tasks_wait(start: Start) -> None:
+    pool = start(count=1, room=1 << 16)
+    pool.submit(["leave", 3], lambda _: None)
+    for number in range(20):
+        with suppress(WorkerDied):
+            pool.submit(["double", number], lambda _: None)
+
+    with pytest.raises(WorkerDied):
+        pool.drain()
 
 
 def test_work_is_spread_over_all_workers(start: Start) -> None:

@@ -16,6 +16,7 @@ from backups.engine.errors import (
     StoreUnavailable,
 )
 from backups.engine.store import Data, span
+from backups.engine.stores import uncached
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that somebody left under an object's name must not hang us.
@@ -48,7 +49,7 @@ def open_regular(parent: int, leaf: str) -> int | None:
 
 def read(file: int, start: int, wanted: int, name: str) -> bytes:
     """Exactly that many bytes; ObjectDamaged when the file shrinks under our hands."""
-    data = os.pread(file, wanted, start)
+    data = uncached.read(file, start, wanted) or os.pread(file, wanted, start)
     while len(data) < wanted:
         more = os.pread(file, wanted - len(data), start + len(data))
         if not more:
@@ -79,6 +80,7 @@ def write_synced(parent: int, temporary: str, data: Data) -> None:
     file = os.open(temporary, _NEW, 0o400, dir_fd=parent)
     try:
         left = memoryview(data)
+        left = left[uncached.write(file, left) :]
         while left:
             left = left[os.write(file, left) :]
         os.fsync(file)
