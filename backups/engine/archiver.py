@@ -1,7 +1,7 @@
 """archive(): entries in, a snapshot out.
 
 The caller's process scans, compares with the parent snapshot, keeps the order and commits; workers read, cut, hash,
-compress, encrypt and store. Order of writing: data packs, tree packs, index, then the log record, the only commit.
+compress, encrypt and store. Order of writing: packs, index, then the log record, the only commit.
 """
 
 from __future__ import annotations
@@ -169,12 +169,14 @@ class _Run:
         self._rereading = True
         while self._rereading:
             self._rereading = False
-            self._dispatcher.finish()
+            self._dispatcher.drain()
             self._assembly.advance()
-        self._dispatcher.close()  # an index is sealed now: that, and idle workers, need not share the memory
+        self._dispatcher.begin_to_finish()
         self._before.rest(self.stats)
         done = self._writer.finish()
         self._saver.flush()
+        self._dispatcher.finish()
+        self._dispatcher.close()  # an index is sealed now: that, and idle workers, need not share the memory
         self.index.write()
         self.stats.bytes_stored = self.index.stored
         self._progress(self.stats)

@@ -19,7 +19,7 @@ from backups.engine.workers import Emit, ForkedPool, InlinePool, Make, Ring, Tas
 
 HELD = 2  # tasks that wait before processes are started; fewer are done inline
 RING_SLOTS, RING_SLOT = 4, 4 << 20  # buffers for streams: number and bytes
-ROOM = 2 << 20  # bytes of tasks that wait for a worker while the scan and the comparison go on
+ROOM = 32  # tasks that wait while scan and comparison go on; what all of them may claim fits above a half-full table
 
 Then = Callable[[Any], None]
 
@@ -106,6 +106,16 @@ class Dispatcher:
         """Take what has been answered so far, and let those who answered have their next tasks."""
         if self.pool is not None:
             self.pool.poll()
+
+    def drain(self) -> None:
+        """All tasks answered."""
+        if self._held or self.pool:
+            self.start(inline=True).drain()
+
+    def begin_to_finish(self) -> None:
+        """Let the workers store what they hold back while the caller goes on."""
+        if self.pool:
+            self.pool.finish()
 
     def finish(self) -> None:
         """All tasks answered, all packs durable and in the run's index."""

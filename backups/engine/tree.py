@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ Save = Callable[[bytes], bytes]  # raw bytes of a page → its id
 PAGE_BYTES = 1 << 20  # a page with long names or much content is closed early, bytes
 NAMES = "surrogateescape"  # names of users that are no UTF-8 keep their bytes
 _FAN_OUT, _FAN_OUT_MAX = 64, 512
+_FILE = int(Kind.FILE)  # an enumeration's comparison costs more than a number's
 
 
 class Reference(NamedTuple):
@@ -90,9 +91,10 @@ class TreeWriter:
             raise EngineError(
                 f"Row {leaf.paths[start]!r} is out of order; a tree is written in depth-first byte order."
             )
-        for at in range(start, stop):
-            self._page.copy(leaf, at)
-            if self._page.is_full(leaf.paths[at]):
+        at = start
+        while at < stop:
+            at = self._page.copy(leaf, at, stop)
+            if self._page.is_full(leaf.paths[at - 1]):
                 self._close_page()
         self._last = sort_key(leaf.paths[stop - 1])
 
@@ -152,46 +154,48 @@ class _Page:
             self.first = e.path
         directory, _, name = e.path.rpartition(b"/")
         number = self._directories.setdefault(directory, len(self._directories))
-        if e.user:
-            self._users[e.uid] = e.user
-        if e.group:
-            self._groups[e.gid] = e.group
-        content: bytes | list[bytes] | None
-        if isinstance(e.content, tuple):
-            content, packed = list(e.content), 32 * len(e.content)
-        else:
-            content, packed = e.content, len(e.content or b"")
-        self.rows.append(
-            [number, name, int(e.kind), e.mode, e.uid, e.gid, e.mtime_ns, e.ctime_ns, e.device, e.inode, e.nlink,
-             e.size, int(e.notes), content, _extra(e)]
-        )  # fmt: skip
-        self._grow(e.path, e.size if e.kind is Kind.FILE else 0, packed, e.target, e.xattrs)
+        self._own(e.uid, e.gid, e.user, e.group)
+        content = list(e.content) if isinstance(e.content, tuple) else e.content
+        row = [number, name, int(e.kind), e.mode, e.uid, e.gid, e.mtime_ns, e.ctime_ns, e.device, e.inode, e.nlink,
+               e.size, int(e.notes), content, _extra(e)]  # fmt: skip
+        self.rows.append(row)
+        self._weigh(e.path, row)
 
-    def copy(self, leaf: Leaf, at: int) -> None:
-        """A row as it stands on another page, but for the numbers of its directory and the names of its owners."""
-        path, row = leaf.paths[at], leaf.rows[at]
+    def copy(self, leaf: Leaf, start: int, stop: int) -> int:
+        """Rows as they stand on another page, but for the numbers of directories and the names of owners, until this
+        page is full or all are copied; the number of the next one. Few steps a row: they come in tens of thousands."""
         if not self.rows:
-            self.first = path
-        directory = leaf.directories[row[DIRECTORY]]
-        number = self._directories.setdefault(directory, len(self._directories))
-        if user := leaf.user(row):
-            self._users[row[UID]] = user
-        if group := leaf.group(row):
-            self._groups[row[GID]] = group
-        self.rows.append([number, *row[NAME:]])
-        content, more = row[CONTENT], row[MORE] or _NONE
-        packed = 32 * len(content) if isinstance(content, list) else len(content or b"")
-        size = row[SIZE] if row[KIND] == Kind.FILE else 0
-        self._grow(path, size, packed, more.get("target", b""), more.get("xattrs"))
+            self.first = leaf.paths[start]
+        numbers, owners = dict[int, int](), set[tuple[int, int]]()
+        for at in range(start, stop):
+            row, path = leaf.rows[at], leaf.paths[at]
+            old, owner = row[DIRECTORY], (row[UID], row[GID])
+            if old not in numbers:
+                numbers[old] = self._directories.setdefault(leaf.directories[old], len(self._directories))
+            if owner not in owners:
+                owners.add(owner)
+                self._own(*owner, leaf.user(row), leaf.group(row))
+            self.rows.append([numbers[old], *row[NAME:]])
+            self._weigh(path, row)
+            if self.is_full(path):
+                return at + 1
+        return stop
 
-    def _grow(
-        self, path: bytes, size: int, packed: int, target: bytes, xattrs: Iterable[Sequence[bytes]] | None
-    ) -> None:
-        """packed: bytes of what tells the content."""
-        self.size += size
-        self._bytes += len(path) + packed + len(target) + 80
-        if xattrs:
-            self._bytes += sum(len(name) + len(value) for name, value in xattrs)
+    def _own(self, uid: int, gid: int, user: str, group: str) -> None:
+        if user:
+            self._users[uid] = user
+        if group:
+            self._groups[gid] = group
+
+    def _weigh(self, path: bytes, row: list[Any]) -> None:
+        content, more = row[CONTENT], row[MORE]
+        self._bytes += len(path) + 80
+        if content:
+            self._bytes += 32 * len(content) if isinstance(content, list) else len(content)
+        if row[KIND] == _FILE:
+            self.size += row[SIZE]
+        if more:
+            self._bytes += len(more.get("target", b"")) + sum(len(n) + len(v) for n, v in more.get("xattrs", ()))
 
     def is_full(self, path: bytes) -> bool:
         count = len(self.rows)

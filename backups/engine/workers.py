@@ -59,6 +59,10 @@ class Pool(Protocol):
 
     def poll(self) -> None: ...
 
+    def drain(self) -> None: ...
+
+    def finish(self) -> None: ...
+
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
@@ -83,8 +87,13 @@ class InlinePool:
     def wait(self) -> None:
         """Nothing is ever outstanding."""
 
-    def flush(self) -> None:
+    def drain(self) -> None:
+        """Nothing is ever outstanding."""
+
+    def finish(self) -> None:
         self._worker.finish()
+
+    flush = finish
 
     def close(self) -> None:
         self._worker.close()
@@ -93,13 +102,12 @@ class InlinePool:
 class ForkedPool:
     """Worker processes. make(emit) runs in each child; emitted values arrive at emit in the parent's thread.
 
-    room  bytes of packed tasks that may wait here while all workers have enough in hand: whoever submits goes on with
-          its own work meanwhile
+    room  how many tasks may wait here while all workers have enough in hand: whoever submits goes on with its own work
     """
 
     def __init__(self, make: Make, emit: Emit, count: int, *, room: int = 0) -> None:
         self._emit = emit
-        self._room, self._waiting = room, 0  # bytes
+        self._room = room
         self._tasks: deque[tuple[bytes, Callable[[Any], None]]] = deque()
         self._inbox: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
         self._children = [_Child(make, number) for number in range(count)]
@@ -108,11 +116,9 @@ class ForkedPool:
 
     def submit(self, task: Task, then: Callable[[Any], None]) -> None:
         """Give a task to the least busy worker; waits while all have enough in hand and enough tasks wait."""
-        packed = msgpack.packb(task)
-        self._tasks.append((packed, then))
-        self._waiting += len(packed)
+        self._tasks.append((msgpack.packb(task), then))
         self._hand_out()
-        while self._waiting > self._room:
+        while len(self._tasks) > self._room:
             self._receive()
         self.poll()
 
@@ -121,9 +127,7 @@ class ForkedPool:
             child = min(self._children, key=lambda c: len(c.waiting))
             if len(child.waiting) >= IN_HAND:
                 break
-            packed, then = self._tasks.popleft()
-            self._waiting -= len(packed)
-            child.send(packed, then)
+            child.send(*self._tasks.popleft())
 
     def has_room(self) -> bool:
         """Whether a worker would get the next task at once."""
@@ -144,11 +148,15 @@ class ForkedPool:
         while self._tasks or any(child.waiting for child in self._children):
             self._receive()
 
-    def flush(self) -> None:
-        """Let every worker finish what it holds back (open packs) and wait for it."""
-        self.drain()
+    def finish(self) -> None:
+        """Let every worker finish what it holds back (open packs), without waiting for it."""
         for child in self._children:
             child.send(msgpack.packb(["finish"]), _ignore)
+
+    def flush(self) -> None:
+        """The same once all is answered, and wait for it."""
+        self.drain()
+        self.finish()
         self.drain()
 
     def each(self, task: Task) -> None:

@@ -149,7 +149,7 @@ def test_whoever_asks_for_room_never_waits(start: Start) -> None:
 
 def test_tasks_wait_where_there_is_room_for_them(start: Start) -> None:
     answers: list[int] = []
-    pool = start(count=1, room=1 << 16)
+    pool = start(count=1, room=100)
     pool.submit(["sleep", 0.3], lambda _: None)
 
     begun = time.monotonic()
@@ -165,7 +165,7 @@ def test_tasks_wait_where_there_is_room_for_them(start: Start) -> None:
 
 def test_no_more_tasks_wait_than_there_is_room_for(start: Start) -> None:
     emitted = Emitted()
-    pool = start(emit=emitted, count=1, room=1000)
+    pool = start(emit=emitted, count=1, room=2)
 
     for number in range(20):
         pool.submit(["heard", number, b"x" * 400], lambda _: None)
@@ -177,7 +177,7 @@ def test_no_more_tasks_wait_than_there_is_room_for(start: Start) -> None:
 
 def test_tasks_that_wait_are_handed_out_while_nobody_submits(start: Start) -> None:
     answers: list[int] = []
-    pool = start(count=2, room=1 << 16)
+    pool = start(count=2, room=100)
     for number in range(50):
         pool.submit(["double", number], answers.append)
 
@@ -189,7 +189,7 @@ def test_tasks_that_wait_are_handed_out_while_nobody_submits(start: Start) -> No
 
 
 def test_a_death_is_told_also_while_tasks_wait(start: Start) -> None:
-    pool = start(count=1, room=1 << 16)
+    pool = start(count=1, room=100)
     pool.submit(["leave", 3], lambda _: None)
     for number in range(20):
         with suppress(WorkerDied):
