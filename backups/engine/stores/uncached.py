@@ -18,6 +18,7 @@ from backups.engine import kernel
 from backups.engine.store import Data
 
 LEAST = 1 << 20  # bytes; of less than that nobody notices where it went
+MOST = 32 << 20  # bytes read at once; the buffer for it is kept
 BLOCK = 4096  # addresses, offsets and lengths that direct I/O takes on these (open(2), O_DIRECT)
 _FILE_SYSTEMS = frozenset({"ext4", "xfs"})  # over a network it is slower; others copy to their own cache anyway
 _PIECE = 1 << 20  # bytes written at once
@@ -45,7 +46,7 @@ def read(file: int, start: int, wanted: int) -> bytes:
 
     Raises what preadv(2) does.
     """
-    if wanted < LEAST or not _takes(os.fstat(file).st_dev) or not _is_cold(file, start):
+    if not LEAST <= wanted <= MOST or not _takes(os.fstat(file).st_dev) or not _is_cold(file, start):
         return b""
     with suppress(_Refused), _direct(file), _aligned(wanted + 2 * BLOCK) as room:
         return _filled(file, start, wanted, room)
@@ -67,6 +68,8 @@ def _is_cold(file: int, start: int) -> bool:
         return not os.preadv(file, [bytearray(1)], start, os.RWF_NOWAIT)
     except BlockingIOError:
         return True
+    except OSError:  # a kernel that cannot tell
+        return False
 
 
 @contextmanager
