@@ -64,8 +64,8 @@ def _leave(code: int) -> NoReturn:
     """End at once: all is done, and the interpreter would take apart every object of the run first. What could not be
     printed is a failure."""
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: whoever started us closed it
+            stream.flush()
     except OSError:
         code = code or EXIT_FAILED
     os._exit(code)

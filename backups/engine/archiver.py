@@ -150,6 +150,7 @@ class _Run:
         while self._assembly.full:
             self._send_batch()
             self._dispatcher.wait()
+        self._poll()
         self._tick(entry.path)
 
     def _take(self, entry: Entry) -> None:
@@ -171,6 +172,7 @@ class _Run:
             self._rereading = False
             self._dispatcher.drain()
             self._assembly.advance()
+        self.index.make_way(2 * max(self._options.workers, 1))  # nobody listens while the tree is finished
         self._dispatcher.begin_to_finish()
         self._before.rest(self.stats)
         done = self._writer.finish()
@@ -407,11 +409,15 @@ class _Run:
             self.stats.warnings += 1
         self._report(item)
 
-    def _tick(self, path: bytes) -> None:
+    def _poll(self) -> None:
+        """Never while an answer is being taken: each would be taken within the one before."""
         now = time.monotonic()
         if now - self._polled >= POLLED:
             self._polled = now
             self._dispatcher.poll()
+
+    def _tick(self, path: bytes) -> None:
+        now = time.monotonic()
         if now - self._told >= 1:
             self._told = now
             self.stats.current = printable(path)

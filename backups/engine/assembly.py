@@ -11,7 +11,7 @@ from backups.engine.entry import Entry, Notes
 from backups.engine.tree import Leaf
 
 WINDOW = 16384  # entries that may wait for one that is still being read
-ROWS = 4  # of a stretch take the room of an entry: they stay as the parent's page has them
+ROWS = 4  # of a stretch count as one entry: 50 MB at most, and what is unchanged does not wait for a large file
 LONGEST = 4096  # rows of one stretch; far below the window, which nothing but a stretch that grows may fill
 
 

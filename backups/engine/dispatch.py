@@ -133,6 +133,7 @@ class Dispatcher:
 
     def _fork(self) -> ForkedPool:
         self._saver.settle()  # no thread of ours may hold a lock while we fork
+        self._index.close()
         self._repository.sync_index()
         self._claims = Claims()
         return ForkedPool(self._maker(self._claims, forked=True), self._emitted, self._options.workers, room=ROOM)

@@ -67,7 +67,7 @@ class RestoreWorker:
 
     def close(self) -> None:
         """The writer is its maker's."""
-        self._reader.shutdown()
+        self._reader.shutdown(cancel_futures=True)
 
     def _count(self, written: int) -> None:
         self._written += written

@@ -51,6 +51,11 @@ class RunIndex:
         if len(self._pending) >= self._enough or self._blobs >= BLOBS_PER_INDEX:
             self.write()
 
+    def make_way(self, packs: int) -> None:
+        """So many more may be stored before we hear of them, and one of the tree."""
+        if len(self._pending) + packs + 1 > fmt.PACKS_PER_INDEX:
+            self.write()
+
     def write(self) -> None:
         if not self._pending:
             return

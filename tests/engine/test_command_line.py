@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,6 +48,19 @@ def test_a_repository_is_never_backed_up_into_itself(
     assert codes == [engine.EXIT_FAILED] * 3
     assert "each backup would store those before it" in capsys.readouterr().err
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("closed", "code"), [("2>&-", 0), (">/dev/full", engine.EXIT_FAILED)])
+def test_what_nobody_wants_to_hear_is_no_error_and_what_cannot_be_told_is_one(
+    place: Path, closed: str, code: int
+) -> None:
+    command = f'"$0" -m backups.engine backup --quiet --json "$1" "$2" {closed}'
+    words = ["sh", "-c", command, sys.executable, str(place), str(place.parent / "data")]
+
+    ended = subprocess.run(words, env={**os.environ, "AIHUB_PASSPHRASE": PASSPHRASE}, check=False)
+
+    assert ended.returncode == code
+    assert len(list((place / "log").rglob("*-*"))) == 2  # of the keys and of the snapshot
 
 
 def test_a_secret_that_does_not_open_is_told_before_a_source_that_is_not_there(

@@ -31,7 +31,8 @@ _spare: list[mmap.mmap] = []  # private: a child that is forked gets copies
 def write(file: int, data: memoryview) -> int:
     """Write the beginning of data to a new file by direct I/O; how many bytes, 0 where that is not to be had.
 
-    What is left, less than a block, is the caller's to append. Raises what write(2) does.
+    What is left is the caller's to append: less than a block, or more where the device refused or the disk is full.
+    Raises what write(2) does.
     """
     whole = len(data) - len(data) % BLOCK if len(data) >= LEAST else 0
     if not whole or not _takes(os.fstat(file).st_dev):
@@ -49,7 +50,9 @@ def read(file: int, start: int, wanted: int) -> bytes:
     if not LEAST <= wanted <= MOST or not _takes(os.fstat(file).st_dev) or not _is_cold(file, start):
         return b""
     with suppress(_Refused), _direct(file), _aligned(wanted + 2 * BLOCK) as room:
-        return _filled(file, start, wanted, room)
+        data = _filled(file, start, wanted, room)
+        os.posix_fadvise(file, start - start % BLOCK, LEAST, os.POSIX_FADV_DONTNEED)  # what asking for it brought there
+        return data
     return b""
 
 
@@ -88,7 +91,10 @@ def _direct(file: int) -> Iterator[None]:
 @contextmanager
 def _aligned(size: int) -> Iterator[memoryview]:
     """A buffer that begins with a page; used again, since fresh ones are what all this is to spare."""
-    memory = _spare.pop() if _spare else mmap.mmap(-1, size, flags=_PRIVATE)
+    try:
+        memory = _spare.pop()
+    except IndexError:
+        memory = mmap.mmap(-1, size, flags=_PRIVATE)
     if len(memory) < size:
         memory = mmap.mmap(-1, size, flags=_PRIVATE)
     yield memoryview(memory)

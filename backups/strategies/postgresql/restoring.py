@@ -316,6 +316,8 @@ def _maintenance(options: PostgreSQLOptions, desk: Desk) -> Connection:
     for database in (*_MAINTENANCE, options.database):
         try:
             return connect(options, desk, database, autocommit=True)
+        except SourceUnavailable as error:  # the next one might answer, but whose locks are another database's
+            raise _as_target_error(error) from None
         except SourceError as error:
             failure = failure or error
     assert failure is not None
@@ -341,7 +343,8 @@ def _alone(server: Connection, build_as: str) -> Iterator[None]:
     """Nobody else makes, renames or drops under this working name meanwhile.
 
     A server goes on with what it was told when whoever told it has been killed: a database could appear after its
-    sweeper found nothing to drop. The lock belongs to the session, so the server's last deed for a killed one ends it.
+    sweeper found nothing to drop. The lock belongs to the session, so the server's last deed for a killed one ends it;
+    and to the database, so everybody has to come by the same one (see `_maintenance`).
     """
     words = "SELECT {}(pg_catalog.hashtextextended(%s, 0))"
     with server.transaction():
